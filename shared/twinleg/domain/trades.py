@@ -1,0 +1,198 @@
+"""A trade: an intent being carried out. Its legs, its states, and the one transition function."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Self
+
+from twinleg.domain.errors import InvariantBroken
+from twinleg.domain.ids import ClientOrderId
+from twinleg.domain.messages import HedgedIntent
+from twinleg.domain.money import ZERO
+from twinleg.domain.orders import AckState, Fill, Frozen, LegRole, OrderKind, Purpose, Side
+
+
+class TradeState(StrEnum):
+    PROPOSED = "PROPOSED"
+    REFUSED = "REFUSED"
+    APPROVED = "APPROVED"
+    MAIN_SENT = "MAIN_SENT"
+    MAIN_FILLED_UNHEDGED = "MAIN_FILLED_UNHEDGED"
+    HEDGE_SENT = "HEDGE_SENT"
+    OPEN = "OPEN"
+    REDUCING = "REDUCING"
+    CLOSING = "CLOSING"
+    UNWINDING = "UNWINDING"
+    CLOSED = "CLOSED"
+    NEEDS_A_PERSON = "NEEDS_A_PERSON"
+
+
+S = TradeState
+ALLOWED: dict[TradeState, frozenset[TradeState]] = {
+    S.PROPOSED: frozenset({S.APPROVED, S.REFUSED}),
+    S.APPROVED: frozenset({S.MAIN_SENT, S.REFUSED}),
+    S.MAIN_SENT: frozenset({S.MAIN_FILLED_UNHEDGED, S.REFUSED, S.UNWINDING, S.NEEDS_A_PERSON}),
+    S.MAIN_FILLED_UNHEDGED: frozenset({S.HEDGE_SENT, S.UNWINDING, S.NEEDS_A_PERSON}),
+    S.HEDGE_SENT: frozenset({S.OPEN, S.MAIN_FILLED_UNHEDGED, S.UNWINDING, S.NEEDS_A_PERSON}),
+    S.OPEN: frozenset({S.REDUCING, S.CLOSING, S.NEEDS_A_PERSON}),
+    S.REDUCING: frozenset({S.OPEN, S.CLOSING, S.NEEDS_A_PERSON}),
+    S.CLOSING: frozenset({S.CLOSED, S.NEEDS_A_PERSON}),
+    S.UNWINDING: frozenset({S.CLOSED, S.NEEDS_A_PERSON}),
+    S.NEEDS_A_PERSON: frozenset({S.CLOSING, S.UNWINDING, S.CLOSED}),
+    S.REFUSED: frozenset(),
+    S.CLOSED: frozenset(),
+}
+ENDED = frozenset({S.REFUSED, S.CLOSED})
+BETWEEN_LEGS = frozenset({S.MAIN_SENT, S.MAIN_FILLED_UNHEDGED, S.HEDGE_SENT})
+"""The dangerous states: one leg may stand alone."""
+
+
+class PlacedOrder(Frozen):
+    """One order of a leg: what was wanted, which signed action carried it, what became of it."""
+
+    client_order_id: ClientOrderId
+    purpose: Purpose
+    sequence: int
+    attempt: int
+    kind: OrderKind
+    side: Side
+    size: Decimal
+    limit_price: Decimal
+    trigger_price: Decimal | None = None
+    action_id: str
+    state: AckState | None = None
+    """None while no verdict is known."""
+    reason: str = ""
+
+
+class Leg(Frozen):
+    """One leg of a trade. Sizes are base units and positive; ``side`` is the side that opened it.
+
+    Filled and closed sizes, prices, fees and realised profit come from fills alone.
+    """
+
+    role: LegRole
+    account: str
+    market: str
+    side: Side
+    leverage: int
+    size_approved: Decimal = ZERO
+    entry_limit_price: Decimal = ZERO
+    stop_price: Decimal = ZERO
+    target_price: Decimal = ZERO
+    size_filled: Decimal = ZERO
+    entry_price: Decimal = ZERO
+    size_closed: Decimal = ZERO
+    exit_price: Decimal = ZERO
+    fees_usd: Decimal = ZERO
+    funding_usd: Decimal = ZERO
+    """Positive = paid."""
+    realised_usd: Decimal = ZERO
+    """Of closed size, before fees and funding."""
+    liquidated: bool = False
+    entry_liquidation_distance: Decimal | None = None
+    """Liquidation distance when the leg was opened: the ladder's yardstick."""
+    orders: tuple[PlacedOrder, ...] = ()
+    summary: str = ""
+
+    @property
+    def size_open(self) -> Decimal:
+        return self.size_filled - self.size_closed
+
+    def order(self, client_order_id: str) -> PlacedOrder | None:
+        return next((o for o in self.orders if o.client_order_id == client_order_id), None)
+
+    def placed(self, purpose: Purpose) -> PlacedOrder | None:
+        """The latest order of this purpose."""
+        return next((o for o in reversed(self.orders) if o.purpose is purpose), None)
+
+    def with_order(self, order: PlacedOrder) -> Self:
+        """A copy that holds the order, replacing the one with its client order id."""
+        kept = [o for o in self.orders if o.client_order_id != order.client_order_id]
+        return self.model_copy(update={"orders": (*kept, order)})
+
+    def with_fills(self, fills: list[Fill]) -> Self:
+        """A copy whose sizes, prices, fees and profit are those of *fills*.
+
+        *fills* are all of the account's fills in the market since the trade began: those that carry
+        one of this leg's client order ids, and liquidations and fills without a client id of anybody's
+        (closed by hand, taken over by the venue) that reduce it.
+        """
+        ours = {o.client_order_id for o in self.orders}
+        entry_size = entry_value = exit_size = exit_value = fees = ZERO
+        liquidated = False
+        for fill in fills:
+            mine = fill.client_order_id in ours
+            if fill.market != self.market or not (mine or (fill.client_order_id is None and fill.side is not self.side)):
+                continue
+            fees += fill.fee_usd
+            liquidated = liquidated or fill.liquidation
+            if fill.side is self.side:
+                entry_size, entry_value = entry_size + fill.size, entry_value + fill.size * fill.price
+            else:
+                exit_size, exit_value = exit_size + fill.size, exit_value + fill.size * fill.price
+        entry_price = entry_value / entry_size if entry_size else ZERO
+        return self.model_copy(
+            update={
+                "size_filled": entry_size,
+                "entry_price": entry_price,
+                "size_closed": exit_size,
+                "exit_price": exit_value / exit_size if exit_size else ZERO,
+                "fees_usd": fees,
+                "realised_usd": (exit_value - exit_size * entry_price) * self.side.sign,
+                "liquidated": liquidated,
+            }
+        )
+
+
+class Trade(Frozen):
+    """An intent being carried out: one record, its version the lock under which each step is claimed."""
+
+    trade_id: str
+    intent: HedgedIntent
+    state: TradeState
+    main: Leg
+    hedge: Leg
+    created_at: datetime
+    updated_at: datetime
+    sequence: int = 0
+    """Decisions taken so far; allotted to client order ids."""
+    unhedged_since: datetime | None = None
+    opened_at: datetime | None = None
+    closed_at: datetime | None = None
+    close_by: datetime | None = None
+    why_closed: str = ""
+    closing_fraction: Decimal = ZERO
+    requests_done: tuple[str, ...] = ()
+    """Ids of close requests already acted upon."""
+    margin_added: bool = False
+    cut: bool = False
+    rung: str = ""
+    """The protection ladder's last rung: warn, margin, cut, close."""
+    gone_seen_at: datetime | None = None
+    """When a leg was first read as gone without a fill that explains it."""
+    person_since: datetime | None = None
+    summary: str = ""
+
+    def leg(self, role: LegRole) -> Leg:
+        return self.main if role is LegRole.MAIN else self.hedge
+
+    @property
+    def legs(self) -> tuple[Leg, Leg]:
+        return self.main, self.hedge
+
+    def with_leg(self, leg: Leg) -> Self:
+        return self.model_copy(update={leg.role.value: leg})
+
+    @property
+    def pnl_usd(self) -> Decimal:
+        """Realised, after fees and funding, of both legs."""
+        return sum((leg.realised_usd - leg.fees_usd - leg.funding_usd for leg in self.legs), ZERO)
+
+    def to(self, state: TradeState, **changes: object) -> Self:
+        """A copy in the next state. Any transition the life of a trade does not have raises InvariantBroken."""
+        if state is not self.state and state not in ALLOWED[self.state]:
+            raise InvariantBroken(f"trade {self.trade_id}: {self.state} cannot become {state}")
+        return self.model_copy(update={**changes, "state": state})

@@ -1,0 +1,89 @@
+"""Every limit the system keeps, with its default, in one class. Each can be set per strategy."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+D = Decimal
+
+
+class Limits(BaseModel):
+    """Limits and policies of trading. Percent fields are per cent (5 means 5 %), not fractions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # size
+    budget_percent: D = Field(D("5"), gt=0, le=20)
+    """A trade's margin, of the equity of both accounts together."""
+    main_margin_percent: D = Field(D("80"), gt=0, lt=100)
+    """Of the budget; the rest is the hedge's."""
+    leverage_max: int = Field(5, ge=1, le=50)
+    leverage_above_10_allowed: bool = False
+    """Leverage caps above 10 have to be typed out."""
+    hedge_leverage_ratio: D = Field(D("0.5"), gt=0, le=1)
+    """Hedge leverage = this x main leverage, rounded down, at least 1."""
+    margin_in_use_percent_max: D = Field(D("20"), gt=0, le=100)
+    """Of one account's equity."""
+    loss_at_stop_percent_max: D = Field(D("1"), gt=0, le=10)
+    """Both legs, fees and slippage, of the equity of both accounts together."""
+    de_minimis: bool = False
+    """Trade the smallest notional both legs may have at this venue, whatever the budget."""
+    notional_margin_percent: D = Field(D("20"), ge=0, le=100)
+    """Kept above the venue's minimum order value, so that the price can move before the order lands."""
+    # count
+    open_trades_max: int = Field(5, ge=1)
+    entries_per_hour_max: int = Field(6, ge=1)
+    entries_per_day_max: int = Field(30, ge=1)
+    unwinds_per_day_max: int = Field(3, ge=1)
+    # exits
+    stop_percent: D = Field(D("1"), gt=0, lt=100)
+    """Of the entry price. The stop used is the nearer of this and stop_of_liquidation_percent."""
+    stop_ranges: D = Field(D("0"), ge=0)
+    """When above 0 the configured stop is at least this many recent one-minute ranges away."""
+    target_percent: D = Field(D("2"), gt=0, lt=1000)
+    target_of_stop: D = Field(D("0"), ge=0)
+    """When above 0 the target is at least this many times the stop's distance."""
+    stop_of_liquidation_percent: D = Field(D("60"), gt=0, lt=100)
+    stop_round_trips_min: D = Field(D("5"), ge=0)
+    stop_ranges_min: D = Field(D("3"), ge=0)
+    holding_seconds_max: int = Field(4 * 3600, ge=60)
+    net_stop_percent: D = Field(D("1.5"), gt=0)
+    """Close both legs when their net loss exceeds this per cent of the equity of both accounts."""
+    net_target_percent: D = Field(D("3"), gt=0)
+    # freshness
+    intent_expiry_seconds: int = Field(90, ge=1)
+    alert_window_seconds: int = Field(120, ge=1)
+    candle_age_seconds_max: int = Field(90, ge=1)
+    mark_off_oracle_percent_max: D = Field(D("1"), gt=0)
+    outlier_percent: D = Field(D("5"), gt=0)
+    """A candle that closes further than this from the one before it is suspect."""
+    # orders
+    slippage_bps: D = Field(D("50"), gt=0, le=500)
+    close_slippage_bps: D = Field(D("200"), gt=0, le=900)
+    depth_ratio_min: D = Field(D("2"), ge=0)
+    """Book depth within 0.5 % of mid, over the order's size."""
+    hedge_seconds_max: int = Field(10, ge=1)
+    stop_seen_seconds_max: int = Field(5, ge=1)
+    limit_order_seconds_max: int = Field(20, ge=1, le=45)
+    action_expiry_seconds: int = Field(15, ge=5, le=60)
+    # protection
+    ladder_warn_percent: D = Field(D("50"), gt=0, lt=100)
+    """Of the liquidation distance at entry that is left."""
+    ladder_margin_percent: D = Field(D("35"), gt=0, lt=100)
+    ladder_cut_percent: D = Field(D("20"), gt=0, lt=100)
+    ladder_hysteresis_percent: D = Field(D("5"), ge=0)
+    ratio_warn: D = Field(D("3"), gt=1)
+    """Margin ratio: account value / maintenance margin."""
+    ratio_margin: D = Field(D("2"), gt=1)
+    ratio_cut: D = Field(D("1.5"), gt=1)
+    cut_percent: D = Field(D("50"), gt=0, lt=100)
+    hedge_drift_percent_max: D = Field(D("10"), gt=0)
+    """Of the hedge's notional."""
+    day_loss_reducing_percent: D = Field(D("5"), gt=0)
+    day_loss_flatten_percent: D = Field(D("10"), gt=0)
+    foreign: Literal["stop", "close", "ignore"] = "stop"
+    """A position nobody recorded: stop entries there until a person decides, close it, or leave it."""
+    person_after_seconds: int = Field(300, ge=30)
