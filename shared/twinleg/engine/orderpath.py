@@ -1,0 +1,364 @@
+"""The order path: how a signed action is carried so that ONCE holds.
+
+1. One atomic write claims the step, allots a nonce unique for its signer and stores the signed bytes.
+2. The bytes are sent once; a verdict is recorded. No verdict means unknown, which is not failed.
+3. Unknown: the same bytes again (only well before their expiry), then ``noop`` with that very nonce.
+   Accepted: the action never ran and never can. Duplicate, when only our own copies before expiry were
+   sent: it arrived, and order status says what it did. Anything else leaves it unknown.
+4. The other proof is the final read: past expiry by the venue's own time, twice, at least 5 s apart.
+
+An action is carried whether it is an order, a cancel, leverage or margin.
+Source of the venue facts: Hyperliquid docs, nonces and API wallets; the design notes in docs/order-path.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from twinleg.domain.candles import ms_from_utc
+from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable, require
+from twinleg.domain.orders import AckState, Frozen, OrderAck
+from twinleg.engine.ports import (
+    AddMargin,
+    CancelOrders,
+    Create,
+    Exists,
+    Noop,
+    Outcome,
+    PlaceEntry,
+    PlaceReduction,
+    Replace,
+    SetLeverage,
+    Signed,
+    SignerRole,
+    Venue,
+    VenueAction,
+    Verdict,
+    Write,
+)
+from twinleg.engine.records import document, read
+from twinleg.engine.system import Engine
+
+ALLOTMENT_TRIES = 60
+RESEND_MARGIN = timedelta(seconds=2)
+FINAL_MARGIN = timedelta(seconds=5)
+BETWEEN_FINAL_READS_SECONDS = 5.0
+LOOKS = 4
+
+
+class ActionState(StrEnum):
+    WRITTEN = "written"
+    """Stored; may have been sent; no verdict."""
+    ARRIVED = "arrived"
+    """Its nonce was spent by it; what it did is not read yet."""
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    NEVER_RAN = "never_ran"
+    """Proved: it did not run and never can. Another attempt may be signed."""
+    VANISHED = "vanished"
+    """It arrived, yet no trace of it was found: absence proves nothing for an entry."""
+
+
+FINAL = frozenset({ActionState.ACCEPTED, ActionState.REJECTED, ActionState.NEVER_RAN, ActionState.VANISHED})
+
+
+class ActionRecord(Frozen):
+    """The write-ahead record of one signed action. Id: ``signer:nonce``."""
+
+    id: str
+    state: ActionState
+    kind: str
+    account: str
+    market: str
+    trade_id: str
+    adds_exposure: bool
+    client_order_ids: tuple[str, ...]
+    signer: str
+    role: SignerRole
+    nonce: int
+    expires_at: datetime | None
+    body: str
+    created_at: datetime
+    acks: tuple[OrderAck, ...] = ()
+    reason: str = ""
+    expired_copy_sent: bool = False
+    noop_unanswered: bool = False
+    duplicate_seen: bool = False
+    transitions: tuple[str, ...] = ()
+    summary: str = ""
+
+    @property
+    def signed(self) -> Signed:
+        return Signed(
+            account=self.account, signer=self.signer, nonce=self.nonce, expires_at=self.expires_at, body=self.body
+        )
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+    def ack(self, client_order_id: str) -> OrderAck:
+        """What became of one of the orders; a refused or never-run action's orders are rejected."""
+        if self.state is not ActionState.ACCEPTED:
+            return OrderAck(state=AckState.REJECTED, reason=self.reason or self.state.value)
+        index = self.client_order_ids.index(client_order_id)
+        return self.acks[index] if index < len(self.acks) else OrderAck(state=AckState.REJECTED, reason="no answer")
+
+
+Claim = Callable[[str], Sequence[Write]]
+"""Given the action's id, the writes that claim the step it carries out."""
+
+
+class OrderPath:
+    """Carries signed actions for one function. Holds no state but what was written and not yet sent."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._unsent: dict[str, ActionRecord] = {}
+
+    # -- writing ahead ---------------------------------------------------------------------------
+
+    def write(self, action: VenueAction, *, trade_id: str, claim: Claim) -> str:
+        """Store the signed action together with the step it claims; its id. Nothing is sent yet.
+
+        Raises Conflict when the step was claimed by another, Unavailable when the store is not reached.
+        """
+        engine, venue = self._engine, self._engine.venues.of(action.account)
+        signer = venue.signer(action.account, engine.role)
+        for _ in range(ALLOTMENT_TRIES):
+            seen = engine.store.get("signers", signer)
+            now = engine.now()
+            nonce = max(ms_from_utc(now), int(seen.data["last_nonce"]) + 1 if seen else 0)
+            expires_at = now + timedelta(seconds=engine.desk.limits.action_expiry_seconds)
+            record = self._sign(venue, action, nonce, expires_at, now, trade_id)
+            last = {
+                "last_nonce": nonce, "account": action.account, "role": engine.role.value, "at": now,
+                "summary": f"{action.account} {engine.role.value}: last nonce {nonce}",
+            }  # fmt: skip
+            allotment: Write = (
+                Replace("signers", signer, last, seen.version) if seen else Create("signers", signer, last)
+            )
+            try:
+                engine.store.batch([*claim(record.id), Create("actions", record.id, document(record)), allotment])
+            except (Conflict, Exists) as conflict:
+                again = engine.store.get("signers", signer)
+                if (again.version if again else None) == (seen.version if seen else None):
+                    raise Conflict(f"trade {trade_id}: the step was claimed by another") from conflict
+                continue
+            self._unsent[record.id] = record
+            return record.id
+        raise Unavailable(f"signer {signer}: no nonce in {ALLOTMENT_TRIES} tries, too many writers at once")
+
+    def _sign(
+        self, venue: Venue, action: VenueAction, nonce: int, expires_at: datetime, now: datetime, trade_id: str
+    ) -> ActionRecord:
+        signed = venue.sign(action, self._engine.role, nonce, expires_at)
+        ids = _client_order_ids(action)
+        kind = type(action).__name__
+        return ActionRecord(
+            id=f"{signed.signer}:{nonce}",
+            state=ActionState.WRITTEN,
+            kind=kind,
+            account=action.account,
+            market=_market(action),
+            trade_id=trade_id,
+            adds_exposure=isinstance(action, PlaceEntry),
+            client_order_ids=ids,
+            signer=signed.signer,
+            role=self._engine.role,
+            nonce=nonce,
+            expires_at=expires_at,
+            body=signed.body,
+            created_at=now,
+            transitions=(f"{now.isoformat()} written",),
+            summary=f"{kind} {_market(action)} on {action.account} for {trade_id}",
+        )
+
+    # -- the verdict -----------------------------------------------------------------------------
+
+    def outcome(self, action_id: str) -> ActionRecord:
+        """The action's final record: sends what this call's caller just wrote, or finds out what became of it.
+
+        Raises OutcomeUnknown while nothing is proved. Never signs another order.
+        """
+        unsent = self._unsent.pop(action_id, None)
+        if unsent is not None:
+            verdict = self._venue(unsent).send(unsent.signed, len(unsent.client_order_ids))
+            record = self._save(unsent, first_verdict(unsent, verdict), verdict.outcome.value)
+            if record.final:
+                return record
+        found = read(self._engine.store, "actions", action_id, ActionRecord)
+        require(found is not None, f"action {action_id} has no record")
+        assert found is not None
+        record = found[0]
+        return record if record.final else self._resolve(record)
+
+    def perform(self, action: VenueAction, *, trade_id: str, claim: Claim) -> ActionRecord:
+        """Write, send, and find out."""
+        return self.outcome(self.write(action, trade_id=trade_id, claim=claim))
+
+    def _venue(self, record: ActionRecord) -> Venue:
+        return self._engine.venues.of(record.account)
+
+    def _save(self, before: ActionRecord, after: ActionRecord, word: str) -> ActionRecord:
+        noted = after.model_copy(
+            update={"transitions": (*before.transitions, f"{self._engine.now().isoformat()} {word} -> {after.state.value}")}
+        )
+        self._engine.store.batch([Replace("actions", noted.id, document(noted))])
+        return noted
+
+    # -- unknown outcomes ------------------------------------------------------------------------
+
+    def _resolve(self, record: ActionRecord) -> ActionRecord:
+        venue = self._venue(record)
+        if record.state is ActionState.WRITTEN and self._may_resend(record, venue):
+            record = self._resend(record, venue)
+        if record.state is ActionState.WRITTEN and not record.noop_unanswered and not record.duplicate_seen:
+            record = self._fence(record, venue)
+        if record.state is ActionState.ARRIVED and not record.client_order_ids:
+            return self._save(record, record.model_copy(update={"state": ActionState.ACCEPTED}), "arrived")
+        if not record.final:
+            record = self._look(record, venue)
+        if not record.final:
+            record = self._final_read(record, venue)
+        return record
+
+    def _may_resend(self, record: ActionRecord, venue: Venue) -> bool:
+        return (
+            record.expires_at is not None
+            and not record.noop_unanswered
+            and not record.expired_copy_sent
+            and venue.time() < record.expires_at - RESEND_MARGIN
+        )
+
+    def _resend(self, record: ActionRecord, venue: Venue) -> ActionRecord:
+        verdict = venue.send(record.signed, len(record.client_order_ids))
+        return self._save(record, later_verdict(record, verdict), f"sent again: {verdict.outcome.value}")
+
+    def _fence(self, record: ActionRecord, venue: Venue) -> ActionRecord:
+        noop = self._noop(record, venue)
+        if noop is None:
+            return record
+        record = self._save(record, record.model_copy(update={"noop_unanswered": True}), "noop written")
+        verdict = venue.send(noop, 0)
+        return self._save(record, fence_verdict(record, verdict), f"noop: {verdict.outcome.value}")
+
+    def _noop(self, record: ActionRecord, venue: Venue) -> Signed | None:
+        """A noop under the record's own nonce and signer; None when that key is not ours (any more)."""
+        try:
+            same_key = venue.capability.noop and venue.signer(record.account, record.role) == record.signer
+        except BadInput:
+            return None
+        return venue.sign(Noop(record.account), record.role, record.nonce, None) if same_key else None
+
+    def _look(self, record: ActionRecord, venue: Venue) -> ActionRecord:
+        looks = LOOKS if record.state is ActionState.ARRIVED else 1
+        for look in range(looks):
+            acks = self._acks(record, venue)
+            if acks is not None:
+                return self._save(
+                    record, record.model_copy(update={"state": ActionState.ACCEPTED, "acks": acks}), "found"
+                )
+            if look + 1 < looks:
+                self._engine.clock.sleep(0.5)
+        return record
+
+    def _acks(self, record: ActionRecord, venue: Venue) -> tuple[OrderAck, ...] | None:
+        """The orders' acknowledgements from what the venue says of them; None when it knows none of them."""
+        reports = [venue.order(record.account, id) for id in record.client_order_ids]
+        if all(report is None for report in reports):
+            return None
+        return tuple(
+            OrderAck(state=r.state, order_id=r.order_id, reason=r.status)
+            if r
+            else OrderAck(state=AckState.REJECTED, reason="the venue does not know it")
+            for r in reports
+        )
+
+    def _final_read(self, record: ActionRecord, venue: Venue) -> ActionRecord:
+        for reading in range(2):
+            if record.expires_at is None or venue.time() < record.expires_at + FINAL_MARGIN:
+                raise OutcomeUnknown(f"action {record.id} ({record.summary}) has no verdict yet")
+            if self._acks(record, venue) is not None or self._traces(record, venue):
+                raise OutcomeUnknown(f"action {record.id} left a trace that was not there before; look again")
+            if reading == 0:
+                self._engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
+        arrived = record.state is ActionState.ARRIVED or record.duplicate_seen
+        state = ActionState.VANISHED if arrived else ActionState.NEVER_RAN
+        return self._save(record, record.model_copy(update={"state": state}), "final read, twice: no trace")
+
+    def _traces(self, record: ActionRecord, venue: Venue) -> bool:
+        ids = set(record.client_order_ids)
+        since = record.created_at - timedelta(minutes=1)
+        return any(o.client_order_id in ids for o in venue.open_orders(record.account)) or any(
+            f.client_order_id in ids for f in venue.fills(record.account, since)
+        )
+
+
+def first_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:
+    """What the answer to the only copy ever sent proves."""
+    match verdict.outcome:
+        case Outcome.ACCEPTED:
+            return record.model_copy(update={"state": ActionState.ACCEPTED, "acks": verdict.acks})
+        case Outcome.REJECTED | Outcome.MALFORMED | Outcome.UNKNOWN_SIGNER | Outcome.NONCE_TOO_LOW:
+            return record.model_copy(update={"state": ActionState.REJECTED, "reason": verdict.reason})
+        case Outcome.THROTTLED | Outcome.EXPIRED:
+            return record.model_copy(update={"state": ActionState.NEVER_RAN, "reason": verdict.reason})
+        case Outcome.DUPLICATE:
+            return record.model_copy(update={"state": ActionState.ARRIVED, "duplicate_seen": True})
+        case Outcome.UNKNOWN:
+            return record.model_copy(update={"reason": verdict.reason})
+
+
+def later_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:
+    """What the answer to a copy proves when an earlier copy may have arrived.
+
+    A refusal that comes before the nonce is looked at (signer, shape, rate, age) proves nothing of the
+    earlier copy; a refusal of the action itself means that this copy was the first to spend the nonce.
+    """
+    match verdict.outcome:
+        case Outcome.ACCEPTED:
+            return record.model_copy(update={"state": ActionState.ACCEPTED, "acks": verdict.acks})
+        case Outcome.REJECTED:
+            return record.model_copy(update={"state": ActionState.REJECTED, "reason": verdict.reason})
+        case Outcome.DUPLICATE:
+            ambiguous = record.expired_copy_sent or record.noop_unanswered
+            state = record.state if ambiguous else ActionState.ARRIVED
+            return record.model_copy(update={"state": state, "duplicate_seen": True})
+        case Outcome.EXPIRED:
+            return record.model_copy(update={"expired_copy_sent": True})
+        case _:
+            return record
+
+
+def fence_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:
+    """What the answer to ``noop`` with the action's nonce proves."""
+    match verdict.outcome:
+        case Outcome.ACCEPTED:
+            return record.model_copy(
+                update={"state": ActionState.NEVER_RAN, "noop_unanswered": False, "reason": "fenced by noop"}
+            )
+        case Outcome.DUPLICATE if not record.expired_copy_sent:
+            return record.model_copy(
+                update={"state": ActionState.ARRIVED, "noop_unanswered": False, "duplicate_seen": True}
+            )
+        case Outcome.THROTTLED | Outcome.MALFORMED:
+            return record.model_copy(update={"noop_unanswered": False})
+        case _:
+            return record
+
+
+def _client_order_ids(action: VenueAction) -> tuple[str, ...]:
+    return tuple(o.client_order_id for o in action.orders) if isinstance(action, (PlaceEntry, PlaceReduction)) else ()
+
+
+def _market(action: VenueAction) -> str:
+    match action:
+        case PlaceEntry() | PlaceReduction():
+            return action.orders[0].market
+        case CancelOrders() | SetLeverage() | AddMargin():
+            return action.market
+        case Noop():
+            raise InvariantBroken("noop is not an action of its own: it fences another's nonce")
