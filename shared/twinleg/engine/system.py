@@ -11,6 +11,7 @@ from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.engine.config import Desk
 from twinleg.engine.ports import Bus, Clock, Exists, SignerRole, Store, Venues
 from twinleg.engine.records import document
+from twinleg.risk.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,25 @@ class Engine:
     def now(self) -> datetime:
         return self.clock.now()
 
+    def limits(self, strategy: str) -> Limits:
+        """The limits a strategy trades under."""
+        plan = self.desk.strategies.get(strategy)
+        return plan.limits if plan else self.desk.limits
+
     def control(self) -> tuple[Control, str | None]:
         """The trading state and its version (None: the document is missing, which means HALTED)."""
         stored = self.store.get("control", CONTROL_ID)
         return read_control(stored.data if stored else None), stored.version if stored else None
 
     def announce(
-        self, kind: EventKind, summary: str, *, market: str = "", trade_id: str = "", intent_id: str = "", account: str = ""
+        self,
+        kind: EventKind,
+        summary: str,
+        *,
+        market: str = "",
+        trade_id: str = "",
+        intent_id: str = "",
+        account: str = "",
     ) -> None:
         """Append to the audit and publish. Announcing the same thing twice leaves one audit entry."""
         event = Event(

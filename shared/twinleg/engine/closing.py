@@ -1,0 +1,256 @@
+"""Getting out: cutting, closing and unwinding legs, always reduce-only, never the stop before the close."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from twinleg.domain.control import CONTROL_ID, Control, Halt
+from twinleg.domain.errors import OutcomeUnknown
+from twinleg.domain.messages import EventKind
+from twinleg.domain.money import plain
+from twinleg.domain.orders import AckState, Grouping, LegRole, OrderKind, OrderRequest, Purpose
+from twinleg.domain.trades import Leg, Trade, TradeState
+from twinleg.engine.legs import FILLS_SKEW, crossing_price, guards, read_leg, role_name, venue_of
+from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
+from twinleg.engine.ports import Replace, Write
+from twinleg.engine.records import document
+from twinleg.engine.system import Engine
+from twinleg.engine.tradebook import TradeBook, order_id_for
+
+CLOSE_SLIPPAGE_BPS_MAX = Decimal(900)
+"""Below the 10 % at which market triggers stop; each further attempt doubles the bound up to this."""
+
+
+class Closing:
+    """The steps of REDUCING, CLOSING and UNWINDING."""
+
+    def __init__(self, engine: Engine, book: TradeBook) -> None:
+        self.engine = engine
+        self.book = book
+
+    # -- closing and unwinding -------------------------------------------------------------------
+
+    def close(self, trade: Trade, version: str) -> None:
+        """One step towards flat. A leg whose entry has no verdict yet does not hold up the other leg."""
+        noted, unknown = self._noted_where_known(trade)
+        for role in (LegRole.MAIN, LegRole.HEDGE):
+            leg = noted.leg(role)
+            if not leg.orders:
+                continue
+            leg, size, position = read_leg(self.engine, noted, leg)
+            noted = noted.with_leg(leg)
+            if size > 0 and position is not None:
+                return self._send_close(trade, version, noted, leg, size, position.mark_price)
+            if leg.size_open != 0:
+                noted = noted.with_leg(self._explained(noted, leg))
+        if unknown is not None:
+            raise unknown
+        if self._cancel_leftovers(trade, version, noted):
+            return None
+        return self._close_book(trade, version, noted)
+
+    def _noted_where_known(self, trade: Trade) -> tuple[Trade, OutcomeUnknown | None]:
+        try:
+            return self.book.noted(trade), None
+        except OutcomeUnknown as unknown:
+            return trade, unknown
+
+    def _send_close(self, before: Trade, version: str, noted: Trade, leg: Leg, size: Decimal, mark: Decimal) -> None:
+        purpose = Purpose.UNWIND if noted.state is TradeState.UNWINDING else Purpose.CLOSE
+        tried = sum(o.purpose is purpose for o in leg.orders)
+        self._send_reduction(before, version, noted, leg, purpose, size, mark, noted.sequence + 1, 1, tried)
+
+    def _send_reduction(
+        self,
+        before: Trade,
+        version: str,
+        noted: Trade,
+        leg: Leg,
+        purpose: Purpose,
+        size: Decimal,
+        mark: Decimal,
+        sequence: int,
+        attempt: int,
+        tried: int,
+    ) -> None:
+        """Claim and send one reduce-only IOC. Its verdict is noted by the next step, from the record."""
+        rules = venue_of(self.engine, leg).rules(leg.market)
+        limits = self.engine.limits(noted.intent.strategy)
+        slippage_bps = min(limits.close_slippage_bps * 2**tried, CLOSE_SLIPPAGE_BPS_MAX)
+        side = leg.side.opposite
+        order = OrderRequest(
+            client_order_id=order_id_for(noted, leg.role, purpose, sequence, attempt),
+            market=leg.market,
+            side=side,
+            size=size,
+            limit_price=crossing_price(rules, mark, side, slippage_bps),
+            kind=OrderKind.MARKET,
+            reduce_only=True,
+        )
+        action_id = self.book.place(
+            before,
+            version,
+            noted.model_copy(update={"sequence": max(noted.sequence, sequence)}),
+            leg,
+            (order,),
+            (purpose,),
+            sequence=sequence,
+            attempt=attempt,
+        )
+        self.book.path.outcome(action_id)
+
+    def _explained(self, trade: Trade, leg: Leg) -> Leg:
+        """A leg that is gone although its fills do not say so: believed when two reads agree (TRUTH)."""
+        self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
+        leg, size, _ = read_leg(self.engine, trade, leg)
+        if leg.size_open == size:
+            return leg
+        if size > 0:
+            raise OutcomeUnknown(f"trade {trade.trade_id}: two reads of the {role_name(leg.role)} disagree")
+        mark = venue_of(self.engine, leg).snapshot(leg.market).mark_price
+        gone = leg.size_open
+        self.engine.announce(
+            EventKind.CORRECTED,
+            f"{role_name(leg.role)}: {plain(gone)} {leg.market} is gone without a fill that explains it; "
+            f"booked at the mark {plain(mark)}",
+            trade_id=trade.trade_id,
+            account=leg.account,
+        )
+        lost = (mark - leg.entry_price) * gone * leg.side.sign
+        return leg.model_copy(
+            update={"size_closed": leg.size_filled, "exit_price": mark, "realised_usd": leg.realised_usd + lost}
+        )
+
+    def _cancel_leftovers(self, before: Trade, version: str, noted: Trade) -> bool:
+        """Cancel what of ours still rests once both legs are flat; whether there was anything."""
+        for leg in noted.legs:
+            ours = {o.client_order_id for o in leg.orders}
+            resting = venue_of(self.engine, leg).open_orders(leg.account) if ours else ()
+            left = [o.client_order_id for o in resting if o.client_order_id in ours and o.market == leg.market]
+            if left:
+                self.book.cancel(before, version, leg, [id for id in left if id is not None])
+                return True
+        return False
+
+    def _close_book(self, before: Trade, version: str, noted: Trade) -> None:
+        """Both legs are flat: final figures, slots free again, and the unwinding counted if it was one."""
+        now = self.engine.now()
+        for leg in noted.legs:
+            if leg.size_filled > 0:
+                paid = venue_of(self.engine, leg).funding_paid_usd(leg.account, leg.market, noted.created_at - FILLS_SKEW)
+                noted = noted.with_leg(leg.model_copy(update={"funding_usd": paid}))
+        unwound = noted.state is TradeState.UNWINDING
+        closed = noted.to(TradeState.CLOSED, closed_at=now, why_closed=noted.why_closed or why_gone(noted) or "closed")
+        desk, desk_version = self.book.desk()
+        left = desk.model_copy(
+            update={
+                "open_trades": [t for t in desk.open_trades if t != noted.trade_id],
+                "unwinds": [*desk.unwinds, now] if unwound else desk.unwinds,
+            }
+        )
+        status: Write = Replace(
+            "intents",
+            noted.intent.intent_id,
+            document(noted.intent)
+            | {"status": "closed", "status_reason": closed.why_closed, "summary": f"closed: {closed.why_closed}"},
+        )
+        writes = [*self.book.slot_writes(noted, ""), self.book.desk_write(left, desk_version), status]
+        limits = self.engine.limits(noted.intent.strategy)
+        unwinds = left.since(left.unwinds, now, 86_400)
+        if unwound and unwinds >= limits.unwinds_per_day_max:
+            writes += self._reducing(f"{unwinds} unwinds in a day >= unwinds_per_day_max {limits.unwinds_per_day_max}")
+        self.book.write(before, version, closed, *writes)
+        self.engine.announce(
+            EventKind.CLOSED,
+            f"{closed.why_closed}; P&L {closed.pnl_usd:.2f} USD after fees and funding",
+            trade_id=noted.trade_id,
+            market=noted.main.market,
+        )
+
+    def _reducing(self, why: str) -> list[Write]:
+        """The writes that turn ENABLED into REDUCING."""
+        control, version = self.engine.control()
+        if control.state is not Halt.ENABLED or version is None:
+            return []
+        data = document(Control(state=Halt.REDUCING, why=why, by="risk", since=self.engine.now()))
+        return [Replace("control", CONTROL_ID, data | {"summary": f"REDUCING: {why}"}, version)]
+
+    # -- cutting ---------------------------------------------------------------------------------
+
+    def cut(self, trade: Trade, version: str) -> None:
+        """Reduce both legs by ``closing_fraction``, under the sequence the decision was given."""
+        noted = self.book.noted(trade)
+        for role in (LegRole.MAIN, LegRole.HEDGE):
+            leg, size, position = read_leg(self.engine, noted, noted.leg(role))
+            noted = noted.with_leg(leg)
+            cuts = [o for o in leg.orders if o.purpose is Purpose.CUT and o.sequence == noted.sequence]
+            if size == 0 or position is None:
+                return self._close_instead(trade, version, noted, f"{role_name(role)} is gone")
+            if any(o.state is AckState.FILLED for o in cuts):
+                continue
+            if len(cuts) >= 3:
+                return self._close_instead(trade, version, noted, f"the {role_name(role)} could not be cut")
+            rules = venue_of(self.engine, leg).rules(leg.market)
+            part = rules.size(leg.size_open * noted.closing_fraction)
+            least = rules.notional_usd_min
+            if part * position.mark_price < least or (size - part) * position.mark_price < least:
+                return self._close_instead(
+                    trade, version, noted, f"a cut of {plain(part)} {leg.market} would leave or be under {least} USD"
+                )
+            return self._send_reduction(
+                trade, version, noted, leg, Purpose.CUT, part, position.mark_price,
+                noted.sequence, len(cuts) + 1, len(cuts),
+            )  # fmt: skip
+        back = noted.to(TradeState.OPEN, closing_fraction=Decimal(0))
+        self.book.write(trade, version, back)
+        self.engine.announce(
+            EventKind.CUT,
+            f"{noted.why_closed}: {plain(noted.main.size_open)} and {plain(noted.hedge.size_open)} {noted.main.market} remain",
+            trade_id=noted.trade_id,
+            market=noted.main.market,
+        )
+        return None
+
+    def _close_instead(self, before: Trade, version: str, noted: Trade, reason: str) -> None:
+        why = f"{noted.why_closed}; {reason}: closed whole" if noted.why_closed else f"{reason}: closed whole"
+        self.book.write(before, version, noted.to(TradeState.CLOSING, why_closed=why))
+
+    # -- guarding --------------------------------------------------------------------------------
+
+    def place_guards(self, before: Trade, version: str, noted: Trade, leg: Leg) -> None:
+        """Place a stop and target that follow the leg's position, and note whether the venue took them."""
+        sequence = noted.sequence + 1
+        rules = venue_of(self.engine, leg).rules(leg.market)
+        requests = guards(noted, leg, rules, leg.size_open, sequence, 1)
+        action_id = self.book.place(
+            before,
+            version,
+            noted.model_copy(update={"sequence": sequence}),
+            leg,
+            requests,
+            (Purpose.STOP, Purpose.TARGET),
+            sequence=sequence,
+            attempt=1,
+            grouping=Grouping.POSITION,
+        )
+        self.book.path.outcome(action_id)
+        placed, placed_version = self.book.load(noted.trade_id)
+        self.book.write(placed, placed_version, self.book.noted(placed))
+
+
+def why_gone(trade: Trade) -> str:
+    """Why a leg is gone, from the order that closed it; empty while both are there."""
+    for leg in trade.legs:
+        if leg.size_filled == 0 or leg.size_open != 0:
+            continue
+        if leg.liquidated:
+            return f"{role_name(leg.role)} liquidated"
+        reached = {
+            Purpose.STOP: leg.stop_price,
+            Purpose.TARGET: leg.target_price,
+        }
+        purpose = min(reached, key=lambda p: abs(reached[p] - leg.exit_price))
+        ours = any(o.purpose in (Purpose.CLOSE, Purpose.CUT, Purpose.UNWIND) for o in leg.orders)
+        if not ours:
+            return f"{role_name(leg.role)} {purpose} at {plain(leg.exit_price)}"
+    return ""

@@ -1,0 +1,110 @@
+"""What each leg really is: fills and positions read from the venue, and the stops that guard it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+from twinleg.domain.errors import OutcomeUnknown
+from twinleg.domain.markets import MarketRules
+from twinleg.domain.money import BPS, ONE, ZERO
+from twinleg.domain.orders import (
+    AccountState,
+    LegRole,
+    OrderKind,
+    OrderRequest,
+    Position,
+    Purpose,
+    RestingOrder,
+    Side,
+)
+from twinleg.domain.trades import Leg, Trade
+from twinleg.engine.ports import Venue
+from twinleg.engine.system import Engine
+from twinleg.engine.tradebook import order_id_for
+
+FILLS_SKEW = timedelta(seconds=2)
+"""How far before a trade's record its fills are looked for: venue clock against ours."""
+TRIGGER_SLIPPAGE_BPS = Decimal(1000)
+"""Market triggers execute within 10 % (Source: Hyperliquid docs, TP/SL orders)."""
+
+
+def held(leg: Leg, state: AccountState) -> tuple[Decimal, Position | None]:
+    """(base size held in the leg's own direction, the position). A position the other way round counts as none."""
+    position = state.position(leg.market)
+    if position is None or (position.size > 0) != (leg.side is Side.BUY):
+        return ZERO, None
+    return abs(position.size), position
+
+
+def read_leg(engine: Engine, trade: Trade, leg: Leg) -> tuple[Leg, Decimal, Position | None]:
+    """The leg as its fills say, the size held as the position says, and the position."""
+    venue = engine.venues.of(leg.account)
+    fills = venue.fills(leg.account, trade.created_at - FILLS_SKEW)
+    size, position = held(leg, venue.account(leg.account))
+    return leg.with_fills(fills), size, position
+
+
+def confirmed_leg(engine: Engine, trade: Trade, leg: Leg) -> tuple[Leg, Position | None]:
+    """The leg once its fills and its position agree; both come from the venue and one may lag the other.
+
+    Raises OutcomeUnknown when they do not agree within a few seconds.
+    """
+    for _ in range(10):
+        leg, size, position = read_leg(engine, trade, leg)
+        if leg.size_open == size:
+            return leg, position
+        engine.clock.sleep(0.5)
+    raise OutcomeUnknown(
+        f"trade {trade.trade_id} {leg.role}: fills say {leg.size_open} {leg.market} is held, the position says {size}"
+    )
+
+
+def crossing_price(rules: MarketRules, mark: Decimal, side: Side, slippage_bps: Decimal) -> Decimal:
+    """A limit price that crosses the book by at most *slippage_bps* of the mark."""
+    factor = ONE + side.sign * slippage_bps / BPS
+    return rules.price(mark * factor, up=side is Side.SELL)
+
+
+def guards(
+    trade: Trade, leg: Leg, rules: MarketRules, size: Decimal, sequence: int, attempt: int
+) -> tuple[OrderRequest, OrderRequest]:
+    """The leg's stop and target: reduce-only market triggers at its stop and target price."""
+    stop, target = (
+        OrderRequest(
+            client_order_id=order_id_for(trade, leg.role, purpose, sequence, attempt),
+            market=leg.market,
+            side=leg.side.opposite,
+            size=size,
+            limit_price=crossing_price(rules, price, leg.side.opposite, TRIGGER_SLIPPAGE_BPS),
+            kind=kind,
+            reduce_only=True,
+            trigger_price=price,
+        )
+        for purpose, kind, price in (
+            (Purpose.STOP, OrderKind.STOP, leg.stop_price),
+            (Purpose.TARGET, OrderKind.TARGET, leg.target_price),
+        )
+    )
+    return stop, target
+
+
+def is_guarded(leg: Leg, resting: tuple[RestingOrder, ...]) -> bool:
+    """Whether a reduce-only stop for the whole of what is open rests at the venue, at the leg's stop price."""
+    return any(
+        order.market == leg.market
+        and order.kind is OrderKind.STOP
+        and order.reduce_only
+        and order.side is leg.side.opposite
+        and order.trigger_price == leg.stop_price
+        and (order.follows_position or order.size >= leg.size_open)
+        for order in resting
+    )
+
+
+def role_name(role: LegRole) -> str:
+    return "main leg" if role is LegRole.MAIN else "hedge"
+
+
+def venue_of(engine: Engine, leg: Leg) -> Venue:
+    return engine.venues.of(leg.account)

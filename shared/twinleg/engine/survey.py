@@ -1,0 +1,69 @@
+"""What the gate looks at: both accounts, both markets and the counts, read fresh for one intent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from twinleg.domain.control import Control
+from twinleg.domain.ids import account_market
+from twinleg.domain.orders import AccountState
+from twinleg.domain.trades import Leg, Trade
+from twinleg.engine.legs import venue_of
+from twinleg.engine.ports import SignerRole, Stored
+from twinleg.engine.records import DeskBook
+from twinleg.engine.system import Engine
+from twinleg.risk.gate import Book
+
+HOUR_SECONDS = 3600
+DAY_SECONDS = 86_400
+
+
+def survey(
+    engine: Engine, trade: Trade, control: Control, desk: DeskBook, slots: Sequence[tuple[str, Stored | None]]
+) -> Book:
+    """Everything the gate decides by. Raises Unavailable when a venue cannot be read: no new exposure then."""
+    main, hedge = trade.legs
+    now = engine.now()
+    states = {leg.account: venue_of(engine, leg).account(leg.account) for leg in trade.legs}
+    return Book(
+        now=now,
+        control=control,
+        limits=engine.limits(trade.intent.strategy),
+        main=states[main.account],
+        hedge=states[hedge.account],
+        main_mode=venue_of(engine, main).mode(main.account),
+        hedge_mode=venue_of(engine, hedge).mode(hedge.account),
+        main_snapshot=venue_of(engine, main).snapshot(main.market),
+        hedge_snapshot=venue_of(engine, hedge).snapshot(hedge.market),
+        main_rules=venue_of(engine, main).rules(main.market),
+        hedge_rules=venue_of(engine, hedge).rules(hedge.market),
+        open_trades=len(desk.open_trades),
+        entries_last_hour=desk.since(desk.entries, now, HOUR_SECONDS),
+        entries_last_day=desk.since(desk.entries, now, DAY_SECONDS),
+        unwinds_last_day=desk.since(desk.unwinds, now, DAY_SECONDS),
+        slots_taken=tuple(
+            f"{id} by {stored.data['owner']}"
+            for id, stored in slots
+            if stored and stored.data.get("owner") not in ("", None, trade.trade_id)
+        ),
+        foreign=tuple(
+            account_market(leg.account, leg.market) for leg in trade.legs if _foreign(leg, states[leg.account])
+        ),
+        unresolved=(),
+        keys_expire_at={leg.account: _key_expires_at(engine, leg) for leg in trade.legs},
+        range_percent=trade.intent.range_percent,
+    )
+
+
+def _foreign(leg: Leg, state: AccountState) -> bool:
+    """A position is there although the slot is free: it is nobody's we know."""
+    position = state.position(leg.market)
+    return position is not None and position.size != 0
+
+
+def _key_expires_at(engine: Engine, leg: Leg) -> datetime | None:
+    """The earlier expiry of the keys that open and that protect."""
+    venue = venue_of(engine, leg)
+    expiries = [venue.key_expires_at(leg.account, role) for role in (SignerRole.EXECUTE, SignerRole.RISK)]
+    return min((at for at in expiries if at is not None), default=None)
