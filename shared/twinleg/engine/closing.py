@@ -42,7 +42,7 @@ class Closing:
             if size > 0 and position is not None:
                 return self._send_close(trade, version, noted, leg, size, position.mark_price)
             if leg.size_open != 0:
-                noted = noted.with_leg(self._explained(noted, leg))
+                noted = noted.with_leg(self.explained(noted, leg))
         if unknown is not None:
             raise unknown
         if self._cancel_leftovers(trade, version, noted):
@@ -99,7 +99,7 @@ class Closing:
         )
         self.book.path.outcome(action_id)
 
-    def _explained(self, trade: Trade, leg: Leg) -> Leg:
+    def explained(self, trade: Trade, leg: Leg) -> Leg:
         """A leg that is gone although its fills do not say so: believed when two reads agree (TRUTH)."""
         self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
         leg, size, _ = read_leg(self.engine, trade, leg)

@@ -271,7 +271,7 @@ class Exit:
 def _wanted(alert: AlertReceived) -> Direction | Exit | str:
     """What an alert asks for: a direction to open, a position to leave, or the reason it is ignored."""
     match alert.action:
-        case AlertAction.ADD_LONG | AlertAction.ADD_SHORT:
+        case AlertAction.ADD:
             return "it adds to a position, which this system does not do"
         case AlertAction.OPEN_LONG | AlertAction.REVERSE_TO_LONG:
             return Direction.LONG
