@@ -333,9 +333,10 @@ class HyperliquidVenue:
 
 
 def _rows(raw: Any) -> Sequence[Raw]:
-    if not isinstance(raw, list) or not all(isinstance(row, dict) and isinstance(row["time"], int) for row in raw):
-        raise ValueError("not a list of timed rows")
-    return raw
+    rows: Sequence[Raw] = reads.rows_of(raw)
+    if not all(isinstance(row["time"], int) for row in rows):
+        raise ValueError("rows without a time")
+    return rows
 
 
 def _listings_given(meta: Raw, name: str) -> Mapping[str, Listing]:

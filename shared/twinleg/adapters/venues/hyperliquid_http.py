@@ -62,9 +62,13 @@ class Channel:
 
     def post(self, path: str, body: bytes) -> tuple[int, str]:
         """(status, text) of one POST. Raises NetworkFault; redirects are answers, not followed."""
+        return self.request("POST", path, body)
+
+    def request(self, method: str, path: str, body: bytes | None) -> tuple[int, str]:
+        """(status, text) of one call of any method."""
         try:
             answer = self._pool.urlopen(
-                "POST",
+                method,
                 path,
                 body=body,
                 headers={"Content-Type": "application/json"},

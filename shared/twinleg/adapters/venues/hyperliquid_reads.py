@@ -68,6 +68,13 @@ def moment(value: object) -> datetime:
     return utc_from_ms(value)
 
 
+def rows_of(value: object) -> Sequence[Any]:
+    """A list from the venue; anything else must not read as an empty one."""
+    if not isinstance(value, list):
+        raise ValueError(f"not a list: {value!r}")
+    return value
+
+
 # -- markets -------------------------------------------------------------------------------------
 
 
@@ -82,7 +89,7 @@ class Listing:
 def listings(meta: Raw, venue: str) -> dict[str, Listing]:
     """Every coin's rules from the venue's metadata, by coin name."""
     tables = {table_id: table["marginTiers"] for table_id, table in meta.get("marginTables", ())}
-    return {coin["name"]: _listing(asset, coin, tables, venue) for asset, coin in enumerate(meta["universe"])}
+    return {coin["name"]: _listing(asset, coin, tables, venue) for asset, coin in enumerate(rows_of(meta["universe"]))}
 
 
 def _listing(asset: int, coin: Raw, tables: Mapping[int, Sequence[Raw]], venue: str) -> Listing:
@@ -135,7 +142,7 @@ def snapshot(market: str, coin: str, meta_and_contexts: Sequence[Any], book: Raw
 
 def candles(rows: Sequence[Raw]) -> list[Candle]:
     """One-minute candles, oldest first, as listed: the last may still be forming."""
-    return sorted(_candle(row) for row in rows)
+    return sorted(_candle(row) for row in rows_of(rows))
 
 
 def _candle(row: Raw) -> Candle:
@@ -167,7 +174,7 @@ def account_state(name: str, raw: Raw, listed: Mapping[str, Listing], venue: str
         cross_maintenance_usd=number(raw["crossMaintenanceMarginUsed"]),
         positions=tuple(
             _position(name, row["position"], listed, venue)
-            for row in raw["assetPositions"]
+            for row in rows_of(raw["assetPositions"])
             if number(row["position"]["szi"]) != 0
         ),
     )
@@ -210,7 +217,7 @@ def _isolated(word: str) -> bool:
 
 def key_expiry(agents: Sequence[Raw], address: str) -> datetime | None:
     """When the account's approval of an agent key ends; None when it is not listed or has no end."""
-    for agent in agents:
+    for agent in rows_of(agents):
         if agent["address"].lower() == address and agent.get("validUntil") is not None:
             return moment(agent["validUntil"])
     return None
@@ -227,7 +234,7 @@ def resting_orders(rows: Sequence[Raw], venue: str) -> tuple[RestingOrder, ...]:
     Children still asleep under a parent are left out: they guard nothing until the parent is fully
     filled, and they go when it goes.
     """
-    return tuple(_resting(row, venue) for row in rows)
+    return tuple(_resting(row, venue) for row in rows_of(rows))
 
 
 def _resting(raw: Raw, venue: str) -> RestingOrder:

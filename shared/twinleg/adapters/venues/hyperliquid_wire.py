@@ -154,7 +154,7 @@ def _order_type(order: OrderRequest, rules: MarketRules) -> Wire:
 
 
 def _price(price: Decimal, rules: MarketRules, field: str) -> str:
-    if not price.is_finite() or price <= 0:
+    if price <= 0:
         raise BadInput(f"{rules.market}: {field} must be above 0, was {price}")
     valid = rules.price(price, up=False)
     if valid != price:
@@ -163,7 +163,7 @@ def _price(price: Decimal, rules: MarketRules, field: str) -> str:
 
 
 def _size(size: Decimal, rules: MarketRules) -> str:
-    if not size.is_finite() or size <= 0:
+    if size <= 0:
         raise BadInput(f"{rules.market}: size must be above 0, was {size}")
     if rules.size(size) != size:
         raise BadInput(f"{rules.market}: size {plain(size)} is not a multiple of the lot {plain(rules.lot)}")
