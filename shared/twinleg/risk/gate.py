@@ -367,7 +367,7 @@ def _minimums(sizes: Sizes, _: HedgedIntent, __: Book, limits: Limits, views: Vi
         if leg.notional_usd < least:
             yield Refused(
                 "too_small",
-                f"{leg.role} {leg.market}: notional_usd {_short(leg.notional_usd)} at its limit price < {_short(least)}",
+                f"{leg.role} {leg.market}: notional_usd {_short(leg.notional_usd)} at its limit < {_short(least)}",
             )
     if sizes.main_fill_min > sizes.main.size:
         yield Refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -18,16 +19,17 @@ class MacdParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    fast: int = Field(8, ge=1, le=500)
-    slow: int = Field(21, ge=2, le=500)
-    signal: int = Field(5, ge=1, le=500)
-    confirm: int = Field(3, ge=1, le=60)
+    fast: int = Field(default=8, ge=1, le=500)
+    slow: int = Field(default=21, ge=2, le=500)
+    signal: int = Field(default=5, ge=1, le=500)
+    confirm: int = Field(default=3, ge=1, le=60)
     """Closed candles for which the histogram must have kept its sign, the last one included."""
-    k: float = Field(0.4, gt=0, le=100)
-    """Histogram, in average true ranges, that counts as full strength (1)."""
-    strength_min: float = Field(0.3, ge=0, le=1)
-    atr: int = Field(14, ge=1, le=500)
-    lookback: int | None = Field(None, ge=1)
+    k: float = Field(default=0.65, gt=0, le=100)
+    """Histogram, in average true ranges, that counts as full strength (1). With the default ``strength_min`` a
+    crossing has to reach 0.39 ranges: some 15 to 40 signals a day on one-minute BTC, ETH and SOL."""
+    strength_min: float = Field(default=0.6, ge=0, le=1)
+    atr: int = Field(default=14, ge=1, le=500)
+    lookback: int | None = Field(default=None, ge=1)
     """Candles looked at. None: so many that how the averages were seeded changes no value by more than 1e-6 of
     the seed's own error; 14 + 187 for Wilder's 14."""
 
@@ -113,15 +115,15 @@ class Macd:
             trigger=f"{candle.closed_at:%Y-%m-%dT%H:%M:%SZ}",
             at=candle.closed_at,
             reason=(
-                f"MACD {p.fast}/{p.slow}/{p.signal} histogram {histogram:+.6g} {'above' if above else 'below'} zero for "
-                f"{p.confirm} closed candles or more, {abs(histogram) / average_range:.2f} of the average range "
+                f"MACD {p.fast}/{p.slow}/{p.signal} histogram {histogram:+.6g} {'above' if above else 'below'} zero "
+                f"for {p.confirm} closed candles or more, {abs(histogram) / average_range:.2f} of the average range "
                 f"{average_range:.6g}: strength {strength:.2f}"
             ),
         )
 
 
 def _unbroken(candles: Sequence[Candle]) -> bool:
-    return all(after.opened_at == before.closed_at for before, after in zip(candles, candles[1:], strict=False))
+    return all(after.opened_at == before.closed_at for before, after in pairwise(candles))
 
 
 def _same_sign_run(histogram: list[float]) -> int:
