@@ -133,6 +133,7 @@ class EventKind(StrEnum):
     CANDLE_SUSPECT = "candle_suspect"
     GAP = "gap"
     ALERT_IGNORED = "alert_ignored"
+    ALERT_DUPLICATE = "alert_duplicate"
     SIGNAL = "signal"
     SIGNAL_IGNORED = "signal_ignored"
     REFUSED = "refused"

@@ -73,9 +73,16 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
     wanted = _wanted(alert)
     if isinstance(wanted, str):
         return _ignore_alert(engine, alert, wanted, plan.market)
+    id = intent_id(strategy.name, plan.market, trigger)
+    if engine.store.get("intents", id) is not None:
+        engine.announce(
+            EventKind.ALERT_DUPLICATE,
+            f"alert {alert.alert_id} {alert.action} arrived again and changes nothing",
+            market=plan.market,
+            intent_id=id,
+        )
     if isinstance(wanted, Exit):
         exit_wanted = wanted
-        id = intent_id(strategy.name, plan.market, trigger)
         return act_once(engine, id, strategy.name, plan, lambda: _exit(engine, plan, alert, exit_wanted, trigger))
     stored = engine.store.get("markets", plan.market)
     rows: list[str] = list(stored.data["candles"]) if stored else []

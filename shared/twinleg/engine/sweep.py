@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
 from twinleg.domain.errors import Conflict, TwinlegError
@@ -72,10 +73,10 @@ class Sweep:
         accounts = {name: self.engine.store.get("accounts", name) for name in self.engine.desk.accounts}
         readings = {name: self._read(name) for name in self.engine.desk.accounts}
         for trade_id in self.book.desk()[0].open_trades:
-            self._attempt(lambda id=trade_id: self._look_after(id, control, readings))
+            self._attempt(partial(self._look_after, trade_id, control, readings))
         for name, reading in readings.items():
             if reading is not None:
-                self._attempt(lambda n=name, r=reading: self._foreign(n, r, accounts[n], control))
+                self._attempt(partial(self._foreign, name, reading, accounts[name], control))
         self._attempt(lambda: self._breakers(control, readings, accounts))
         self._attempt(lambda: self._record(readings, accounts))
         if control.state is Halt.FLATTEN:
@@ -133,6 +134,7 @@ class Sweep:
             ladder.time_limit(trade, self.engine.now())
             or ladder.net_stop(trade, *positions, equity, limits)
             or ladder.net_target(trade, *positions, equity, limits)
+            or ladder.hedge_drift(trade, *positions, limits)
         )
         if reason:
             self._leave(trade, version, reason)
@@ -155,7 +157,7 @@ class Sweep:
             self._leave(trade, version, f"ladder: {reading.reason}")
         elif reading.rung is rung.CUT:
             cut = trade.to(
-                TradeState.REDUCING, why_closed=f"ladder cut: {reading.reason}", cut=True, rung=reading.rung.value,
+                TradeState.REDUCING, why_closed=f"ladder cut: {reading.reason}", cut=True, rung=reading.rung.label,
                 closing_fraction=limits.cut_percent / 100, sequence=trade.sequence + 1,
             )  # fmt: skip
             self.book.write(trade, version, cut)
@@ -165,8 +167,8 @@ class Sweep:
             role = reading.leg or LegRole.MAIN
             position = positions[0] if role is LegRole.MAIN else positions[1]
             self._add_margin(trade, version, role, position, main if role is LegRole.MAIN else hedge, limits)
-        elif reading.rung.value != (trade.rung or rung.NONE.value):
-            self.book.write(trade, version, trade.model_copy(update={"rung": reading.rung.value}))
+        elif reading.rung.label != trade.rung:
+            self.book.write(trade, version, trade.model_copy(update={"rung": reading.rung.label}))
             if reading.rung is not rung.NONE:
                 self._say(EventKind.WARNED, trade, reading.reason)
 
@@ -182,7 +184,7 @@ class Sweep:
         leg = trade.leg(role)
         rules = venue_of(self.engine, leg).rules(leg.market)
         usd = ladder.margin_to_add_usd(position, rules, limits, state.free_usd) if position else ZERO
-        added = trade.model_copy(update={"margin_added": True, "rung": ladder.Rung.MARGIN.value})
+        added = trade.model_copy(update={"margin_added": True, "rung": ladder.Rung.MARGIN.label})
         if usd <= 0:
             self.book.write(trade, version, added)
             self._say(EventKind.WARNED, trade, f"{role_name(role)}: no free collateral to add")

@@ -60,6 +60,12 @@ class ReplayClock:
             self._followers.append(follower)
 
 
+def stopwatch() -> Callable[[], float]:
+    """A stopwatch started now: calling it gives the wall seconds since."""
+    started = time.monotonic()
+    return lambda: time.monotonic() - started
+
+
 def pause(seconds: float) -> None:
     """Wait a moment of wall time inside an adapter, between two tries at a busy resource."""
     time.sleep(seconds)

@@ -1,0 +1,12 @@
+"""Scheduler's call each minute: reconcile, protect, halt."""
+
+import functions_framework
+from flask import Request
+from flask.typing import ResponseReturnValue
+
+from twinleg.entry import serve
+
+
+@functions_framework.http
+def risk(request: Request) -> ResponseReturnValue:
+    return serve("risk", request)

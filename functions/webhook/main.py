@@ -1,0 +1,12 @@
+"""TradingView's call: authenticate, understand, publish; no store and no trading key."""
+
+import functions_framework
+from flask import Request
+from flask.typing import ResponseReturnValue
+
+from twinleg.entry import serve
+
+
+@functions_framework.http
+def webhook(request: Request) -> ResponseReturnValue:
+    return serve("webhook", request)

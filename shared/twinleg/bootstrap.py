@@ -1,0 +1,210 @@
+"""The composition root: the one place that joins the engine and its adapters.
+
+It imports only the adapters the configuration names, and each when first used, so that the webhook never
+pays for a venue's libraries. No mode is asked for below this line: the mode picks adapters, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twinleg.domain.errors import BadInput, InvariantBroken
+from twinleg.engine.config import Desk
+from twinleg.engine.ports import Bus, Clock, Secrets, SignerRole, Steps, Store, Venue, Venues
+from twinleg.engine.system import Engine
+
+if TYPE_CHECKING:
+    from twinleg.engine.webhook import Intake
+    from twinleg.settings import Settings
+
+
+class Refusals:
+    """Counts the webhook's answers by reason, in process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter()
+
+    def count(self, name: str) -> None:
+        with self._lock:
+            self.counts[name] += 1
+
+
+@dataclass
+class System:
+    """One running twinleg: its settings and the parts every function is given."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    bus: Bus
+    secrets: Secrets
+    steps: Steps
+    refusals: Refusals = field(default_factory=Refusals)
+
+    @cached_property
+    def desk(self) -> Desk:
+        return self.settings.desk()
+
+    @cached_property
+    def venues(self) -> Venues:
+        by_name = {name: build_venue(self.settings, name, self.secrets, self.steps) for name in self.settings.venues}
+        return Venues(by_name, {name: account.venue for name, account in self.settings.accounts.items()})
+
+    def engine(self, role: SignerRole) -> Engine:
+        """The engine's parts for a function that signs with this role's keys."""
+        return Engine(self.desk, self.clock, self.bus, self.store, self.venues, role)
+
+    def intake(self) -> Intake:
+        """What the webhook works with: no store, no venue."""
+        from twinleg.engine.webhook import Intake
+
+        webhook = self.settings.webhook
+        return Intake(
+            clock=self.clock,
+            bus=self.bus,
+            secrets=self.secrets,
+            secret_name=webhook.secret,
+            allow_addresses=tuple(webhook.allow_addresses),
+            trusted_hops=webhook.trust_forwarded_hops,
+        )
+
+
+def build_venue(settings: Settings, name: str, secrets: Secrets, steps: Steps) -> Venue:
+    """The adapter of one configured venue."""
+    venue = settings.venues[name]
+    from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
+
+    addresses = account_addresses(settings)
+    accounts = {
+        account: AccountAddress(address, master)
+        for account, (where, address, master) in addresses.items()
+        if where == name
+    }
+    return HyperliquidVenue(
+        network=venue.network,
+        url=venue.url,
+        accounts=accounts,
+        secrets=secrets,
+        key_names={key: secret for key, secret in settings.key_names.items() if key[0] in accounts},
+        steps=steps,
+        confirmed_mainnet_address=venue.confirm_address,
+        name=name,
+    )
+
+
+def account_addresses(settings: Settings) -> dict[str, tuple[str, str, str | None]]:
+    """account → (venue, address, master's address or None). On paper an omitted address is made up."""
+    found: dict[str, tuple[str, str, str | None]] = {}
+    for name, account in settings.accounts.items():
+        address = account.address or paper_address(name)
+        master = settings.accounts[account.sub_account_of] if account.sub_account_of else None
+        master_address = (master.address or paper_address(account.sub_account_of)) if master else None
+        found[name] = (account.venue, address.lower(), master_address.lower() if master_address else None)
+    return found
+
+
+# -- paper keys ------------------------------------------------------------------------------------
+
+
+def paper_key(account: str, role: str) -> str:
+    """A key for the paper venue, the same every time: play money needs no secret.
+
+    Anybody can compute it. The settings refuse a paper account on any other network.
+    """
+    return "0x" + hashlib.sha256(f"twinleg paper key|{account}|{role}".encode()).hexdigest()
+
+
+def paper_address(account: str) -> str:
+    from eth_account import Account
+
+    return str(Account.from_key(paper_key(account, "owner")).address)
+
+
+def paper_secrets(settings: Settings) -> dict[str, str]:
+    """The secrets of a paper system by name: agent keys, and a webhook secret for this machine only."""
+    keys = {secret: paper_key(account, role.value) for (account, role), secret in settings.key_names.items()}
+    return keys | {settings.webhook.secret: "paper"}
+
+
+# -- one machine -----------------------------------------------------------------------------------
+
+
+def local_system(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    clock: Clock | None = None,
+    steps: Steps | None = None,
+    path: Path | None = None,
+) -> System:
+    """The embedded system: SQLite store, a bus in the same file, secrets of the environment or keyring."""
+    from twinleg.adapters.local.bus import LocalBus
+    from twinleg.adapters.local.clocks import SystemClock
+    from twinleg.adapters.local.secrets import ChainSecrets, EnvironmentSecrets, KeyringSecrets, MappingSecrets
+    from twinleg.adapters.local.sqlite import Database
+    from twinleg.adapters.local.store import SqliteStore
+
+    steps = steps or Steps()
+    clock = clock or SystemClock()
+    where = path or Path(settings.storage.path)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    database = Database.of(where, "FULL" if settings.storage.durability == "full" else "NORMAL")
+    sources: list[Secrets] = [EnvironmentSecrets(environ, prefix="")]
+    sources.append(MappingSecrets(paper_secrets(settings)) if settings.mode == "paper" else KeyringSecrets())
+    return System(
+        settings=settings,
+        clock=clock,
+        store=SqliteStore(database, steps),
+        bus=LocalBus(database, steps, clock),
+        secrets=ChainSecrets(*sources),
+        steps=steps,
+    )
+
+
+# -- the current system ----------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_current: list[System] = []
+
+
+def use(system: System) -> None:
+    """Make this the system that functions loaded in this process serve."""
+    with _lock:
+        _current[:] = [system]
+
+
+def current() -> System:
+    """The system this process serves, built from the environment on first use."""
+    with _lock:
+        if not _current:
+            from twinleg.settings import load_from_environment
+
+            settings, environ = load_from_environment()
+            _current.append(local_system(settings, environ))
+        return _current[0]
+
+
+def functions_folder() -> Path:
+    """Where the entry points are: ``functions/`` beside ``shared/``."""
+    folder = Path(__file__).resolve().parents[2] / "functions"
+    if not folder.is_dir():
+        raise BadInput(f"the functions folder was not found at {folder}: run twinleg from a clone of its repository")
+    return folder
+
+
+def function_app(name: str) -> Any:
+    """The web application of one function, loaded by functions-framework from its real ``main.py``."""
+    from functions_framework import create_app
+
+    source = functions_folder() / name / "main.py"
+    if not source.is_file():
+        raise InvariantBroken(f"function {name} has no main.py")
+    return create_app(name, str(source))

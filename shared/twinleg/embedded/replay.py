@@ -1,0 +1,253 @@
+"""One replayed segment: a paper venue of its own, a system of its own, candles minute by minute, alerts by HTTP."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from twinleg.adapters.local.clocks import ReplayClock
+from twinleg.bootstrap import System, local_system
+from twinleg.domain.candles import MINUTE, Candle
+from twinleg.domain.messages import Event
+from twinleg.domain.trades import Trade
+from twinleg.embedded.report import Sample
+from twinleg.embedded.runtime import Runtime, prepare
+from twinleg.embedded.venue_process import VenueControl, start_venue, write_candles
+from twinleg.settings import parse
+
+INGEST_DELAY = timedelta(seconds=1)
+"""How long after a candle's close the replay asks for it."""
+WEBHOOK_SECRET = "paper"
+
+
+@dataclass(frozen=True, slots=True)
+class PostedAlert:
+    """An alert to post to the webhook once a minute has been replayed."""
+
+    at: datetime
+    body: str
+    secret: str = WEBHOOK_SECRET
+    times: int = 1
+    note: str = ""
+
+
+Hook = Callable[[VenueControl], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What is replayed: candles (of which the first ones are history), alerts, and what happens to the venue."""
+
+    name: str
+    market: str
+    candles: Sequence[Candle]
+    history: int
+    alerts: Sequence[PostedAlert] = ()
+    hooks: Sequence[tuple[datetime, Hook]] = ()
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    equity: Decimal = Decimal(10_000)
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a segment left behind."""
+
+    trades: list[Trade]
+    events: list[Event]
+    samples: list[Sample]
+    ledger: dict[str, Any]
+    webhook: Counter[int]
+    refusals: Counter[str]
+    intents: int
+    dead: int
+    addresses: dict[str, str]
+
+
+def settings_text(market: str, url: str, script: Mapping[str, Mapping[str, str]]) -> str:
+    """The configuration of a replay: two paper accounts, one market, both strategies."""
+    limits = "\n".join(f"{name} = {value}" for name, value in script.get("limits", {}).items())
+    tradingview = "\n".join(f"{name} = {value}" for name, value in script.get("tradingview", {}).items())
+    strategies = script.get("market", {}).get("strategies", '["macd", "tradingview"]')
+    return f"""
+mode = "paper"
+[venues.hyperliquid]
+network = "paper"
+url = "{url}"
+[accounts.main]
+venue = "hyperliquid"
+keys = {{ execute = "TWINLEG_MAIN_EXECUTE_KEY", risk = "TWINLEG_MAIN_RISK_KEY", emergency = "TWINLEG_MAIN_EMERGENCY_KEY" }}
+[accounts.hedge]
+venue = "hyperliquid"
+keys = {{ execute = "TWINLEG_HEDGE_EXECUTE_KEY", risk = "TWINLEG_HEDGE_RISK_KEY", emergency = "TWINLEG_HEDGE_EMERGENCY_KEY" }}
+[[markets]]
+market = "hyperliquid:{market}"
+main = "main"
+hedge = "hedge"
+strategies = {strategies}
+[strategies.macd]
+kind = "macd"
+[strategies.tradingview]
+kind = "tradingview"
+{tradingview}
+[webhook]
+secret = "TWINLEG_WEBHOOK_SECRET"
+[limits]
+{limits}
+[storage]
+path = "twinleg.sqlite"
+durability = "normal"
+"""
+
+
+class Segment:
+    """A running replay. ``run`` takes it to its end; it can be continued on the same folder after a death."""
+
+    def __init__(self, script: Script, folder: Path) -> None:
+        self.script, self.folder = script, folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, progress: Callable[[int, int], None]) -> Replayed:
+        script = self.script
+        first = script.candles[script.history]
+        arguments = [
+            "--manual", "--open-accounts", "--equity", str(script.equity), "--market", script.market,
+            "--candles", str(write_candles(self.folder / "candles.csv", script.candles)),
+            "--ledger", str(self.folder / "venue.sqlite"), "--start", first.opened_at.isoformat(),
+        ]  # fmt: skip
+        venue = start_venue(arguments, self.folder / "venue.log")
+        try:
+            return self._replay(venue.control, first.opened_at, progress)
+        finally:
+            venue.stop()
+
+    def _replay(self, control: VenueControl, start: datetime, progress: Callable[[int, int], None]) -> Replayed:
+        script = self.script
+        system = self.system(control, start)
+        runtime = Runtime(system)
+        prepare(system)
+        port = runtime.serve_webhook(0)
+        samples: list[Sample] = []
+        webhook: Counter[int] = Counter()
+        alerts, hooks = list(script.alerts), list(script.hooks)
+        played = script.candles[script.history :]
+        try:
+            for number, candle in enumerate(played, 1):
+                while hooks and hooks[0][0] <= candle.closed_at:
+                    hooks.pop(0)[1](control)
+                runtime.minute(candle.closed_at + INGEST_DELAY)
+                due = [a for a in alerts if a.at <= candle.closed_at]
+                alerts = alerts[len(due) :]
+                for alert in due:
+                    webhook.update(post(port, alert))
+                if due:
+                    runtime.bus.deliver_due(system.clock.now())
+                samples += sample(system, candle.closed_at)
+                progress(number, len(played))
+        finally:
+            runtime.stop()
+        return self._left_behind(system, runtime, control, samples, webhook)
+
+    def system(self, control: VenueControl, start: datetime) -> System:
+        """The system of this segment, on the venue's own time."""
+        settings = parse(settings_text(self.script.market, control.url, self.script.settings), {})
+        clock = ReplayClock(max(start, venue_now(control)))
+        clock.follow(control.advance_to)
+        return local_system(settings, {}, clock=clock, path=self.folder / "twinleg.sqlite")
+
+    def _left_behind(
+        self,
+        system: System,
+        runtime: Runtime,
+        control: VenueControl,
+        samples: list[Sample],
+        webhook: Counter[int],
+    ) -> Replayed:
+        store = system.store
+        addresses = account_addresses_of(system)
+        return Replayed(
+            trades=[Trade.model_validate(t.data) for t in store.query("trades", order_by="created_at")],
+            events=[Event.model_validate(e.data) for e in store.query("audit", order_by="at")],
+            samples=samples,
+            ledger=control.ledger(),
+            webhook=webhook,
+            refusals=Counter(system.refusals.counts),
+            intents=sum(i.data.get("decision") == "open" for i in store.query("intents")),
+            dead=sum(len(runtime.bus.dead(topic)) for topic in ("candles", "alerts", "intents", "closes")),
+            addresses=addresses,
+        )
+
+
+def account_addresses_of(system: System) -> dict[str, str]:
+    from twinleg.bootstrap import account_addresses
+
+    return {name: address for name, (_, address, _) in account_addresses(system.settings).items()}
+
+
+def venue_now(control: VenueControl) -> datetime:
+    """The venue's own time."""
+    from twinleg.domain.candles import utc_from_ms
+
+    return utc_from_ms(int(control.status()["now_ms"]))
+
+
+def post(port: int, alert: PostedAlert) -> list[int]:
+    """Post an alert to the webhook as TradingView does; the answers' status codes."""
+    body = alert.body.encode()
+    try:
+        json.loads(alert.body)
+        content_type = "application/json; charset=utf-8"
+    except ValueError:
+        content_type = "text/plain"
+    codes: list[int] = []
+    for _ in range(alert.times):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/{alert.secret}", data=body, headers={"Content-Type": content_type}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                codes.append(answer.status)
+        except urllib.error.HTTPError as refusal:
+            codes.append(refusal.code)
+            refusal.close()
+    return codes
+
+
+def sample(system: System, at: datetime) -> list[Sample]:
+    """Equity, margin ratio and liquidation distance of every account, as the sweep just recorded them."""
+    found: list[Sample] = []
+    for name in system.desk.accounts:
+        account, book = system.store.get("accounts", name), system.store.get("books", name)
+        if account is None:
+            continue
+        lines = list(book.data["positions"]) if book and account.data.get("positions") else []
+        distances = [Decimal(line["liquidation_distance"]) for line in lines if line.get("liquidation_distance")]
+        ratio = account.data.get("margin_ratio")
+        found.append(
+            Sample(
+                at=at,
+                account=name,
+                equity_usd=Decimal(account.data["equity_usd"]),
+                margin_ratio=Decimal(ratio) if ratio else None,
+                liquidation_distance=min(distances, default=None),
+            )
+        )
+    return found
+
+
+def alert_json(market: str, action: str, at: datetime, id: str, **more: str) -> str:
+    """An alert in the shape our own documentation suggests to users."""
+    return json.dumps(
+        {"ticker": f"{market}USDT.P", "action": action, "timenow": f"{at:%Y-%m-%dT%H:%M:%SZ}", "id": id, **more}
+    )
+
+
+def minutes_after(start: datetime, count: int) -> datetime:
+    return start + count * MINUTE
