@@ -1,0 +1,236 @@
+"""The exchange: one object that takes requests and moves its own clock. No HTTP, no wall clock in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from twinleg.domain.candles import Candle, ms_from_utc
+from twinleg.domain.errors import BadInput
+from twinleg.paper import actions, funding, info, ledger, liquidation, matching, triggers
+from twinleg.paper.accounts import Account
+from twinleg.paper.desk import NO_INTERFERENCE, Interference
+from twinleg.paper.market import NEVER, Market
+from twinleg.paper.options import VenueOptions
+from twinleg.paper.schema import is_exchange_request
+from twinleg.paper.signatures import USER_SIGNED, recover
+from twinleg.paper.state import State
+
+UNREADABLE = "Failed to deserialize the JSON body into the target type"
+MASTER_ONLY = ("createSubAccount", "subAccountTransfer")
+
+Json = Any
+
+
+class Denied(Exception):
+    """A request that does not reach its action: ``{"status": "err", "response": text}``."""
+
+
+class Exchange:
+    """The venue in process. Feed it request bodies; tell it what time it is.
+
+    ``exchange`` and ``info`` answer (HTTP status, JSON body) like ``POST /exchange`` and ``POST /info``;
+    ``advance`` walks every market to a time. State depends only on the sequence of requests and on the times
+    they came at, never on how the clock was moved between them.
+    """
+
+    def __init__(self, options: VenueOptions) -> None:
+        options.checked()
+        self.options = options
+        start_ms = options.start_ms if options.start_ms is not None else default_start_ms(options)
+        self.state = State(options, options.candles, start_ms)
+        self._next_hour = funding.next_hour(start_ms)
+        self._walk(start_ms)
+        self._info = info.Info(self.state)
+
+    # Requests
+
+    def exchange(self, body: Json) -> tuple[int, Json]:
+        """``POST /exchange``."""
+        if not is_exchange_request(body):
+            return 422, UNREADABLE
+        signer = recover(body, self.state.switches.network == "mainnet")
+        return 200, self.execute(body, signer)
+
+    def info(self, body: Json) -> tuple[int, Json]:
+        """``POST /info``."""
+        return self._info.answer(body)
+
+    def execute(self, body: Json, signer: str | None, interference: Interference = NO_INTERFERENCE) -> Json:
+        """Carry out a readable request whose signer is already known."""
+        state = self.state
+        action = body["action"]
+        try:
+            account = self._actor(body, signer)
+            assert signer is not None
+            self._admit_nonce(signer, body["nonce"])
+            expires = body.get("expiresAfter")
+            if expires is not None and expires < state.now_ms:
+                if not state.switches.expired_action_spends_nonce:
+                    state.signer_nonces(signer).restore(body["nonce"])
+                raise Denied("Action already expired")
+            try:
+                return {"status": "ok", "response": actions.run(state, account, action, interference)}
+            except actions.Refused:
+                if not state.switches.rejected_action_spends_nonce:
+                    state.signer_nonces(signer).restore(body["nonce"])
+                raise
+        except (Denied, actions.Refused) as refusal:
+            return {"status": "err", "response": str(refusal)}
+
+    def _admit_nonce(self, signer: str, nonce: int) -> None:
+        state, switches = self.state, self.state.switches
+        nonces = state.signer_nonces(signer)
+        refusal = nonces.refusal(nonce, state.now_ms, switches.nonce_window_margin_ms, switches.nonce_window)
+        if refusal is not None:
+            raise Denied(refusal)
+        nonces.spend(nonce)
+
+    def _actor(self, body: Json, signer: str | None) -> Account:
+        """The account a request acts on; Denied when its signer may not act on it."""
+        if signer is None:
+            raise Denied("Unable to recover signer.")
+        action = body["action"]
+        if action["type"] in USER_SIGNED:
+            return self._owner(body, action, signer)
+        account = self._trader(body, signer)
+        vault = body.get("vaultAddress")
+        if vault is None:
+            return account
+        address = "0x" + vault.lower().removeprefix("0x")
+        target = self.state.accounts.get(address)
+        if target is None or target.master != account.address or action["type"] in MASTER_ONLY:
+            raise Denied(f"Vault not registered: {address}")
+        return target
+
+    def _owner(self, body: Json, action: Json, signer: str) -> Account:
+        state = self.state
+        chain = "Mainnet" if state.switches.network == "mainnet" else "Testnet"
+        if action["hyperliquidChain"] != chain:
+            raise Denied("Mainnet and testnet require different signature.")
+        if action.get("nonce", action.get("time")) != body["nonce"]:
+            raise Denied("Nonce mismatch.")
+        if body.get("expiresAfter") is not None:
+            raise Denied("expiresAfter is not supported for user-signed actions.")
+        account = self._known(signer)
+        if account is None:
+            raise Denied(f"Must deposit before performing actions. User: {signer}")
+        return account
+
+    def _trader(self, body: Json, signer: str) -> Account:
+        state = self.state
+        agent = state.agents.get(signer)
+        if agent is not None:
+            if state.now_ms > agent.valid_until_ms + state.switches.agent_expiry_lateness_ms:
+                raise Denied(f"User or API Wallet {signer} does not exist.")
+            return state.accounts[agent.master]
+        account = state.accounts.get(signer)
+        if account is None and not self._signed_for_other_network(body):
+            account = self._known(signer)
+        if account is None:
+            raise Denied(f"User or API Wallet {signer} does not exist.")
+        return account
+
+    def _known(self, address: str) -> Account | None:
+        """The account of an address, opened now where every key is an account of its own."""
+        state = self.state
+        if address in state.agents or address in state.retired_agents:
+            return None
+        if address in state.accounts or state.options.open_accounts:
+            return state.open_account(address)
+        return None
+
+    def _signed_for_other_network(self, body: Json) -> bool:
+        """Whether a request from an unknown address was signed for the other network by a known one."""
+        other = recover(body, self.state.switches.network != "mainnet")
+        return other is not None and (other in self.state.accounts or other in self.state.agents)
+
+    # Time
+
+    def advance(self, now_ms: int) -> None:
+        """Walk to a time, point by point. BadInput when it lies before the venue's clock."""
+        if now_ms < self.state.now_ms:
+            raise BadInput(f"now_ms must not go back from {self.state.now_ms}, was {now_ms}")
+        self._walk(now_ms)
+
+    def _walk(self, now_ms: int) -> None:
+        state = self.state
+        markets = list(state.markets.values())
+        while True:
+            at = min(min(m.next_ms for m in markets), self._next_hour, self._next_schedule())
+            if at > now_ms:
+                break
+            state.now_ms = max(at, state.now_ms)
+            moved = [m for m in markets if m.next_ms == at]
+            for market in moved:
+                market.step(state.switches)
+            for market in moved:
+                self._settle(market)
+            if moved:
+                self._liquidate(moved)
+            if at == self._next_hour:
+                funding.pay(state, at)
+                self._next_hour = funding.next_hour(at)
+            self._cancel_scheduled(at)
+        state.now_ms = now_ms
+
+    def _settle(self, market: Market) -> None:
+        triggers.fire(self.state, market)
+        matching.match_resting(self.state, market)
+
+    def _liquidate(self, moved: Sequence[Market]) -> None:
+        held = {address: None for market in moved for address in market.holders}
+        if held:
+            liquidation.check(self.state, list(held))
+
+    def _next_schedule(self) -> int:
+        due = [a.cancel_at_ms for a in self.state.scheduled.values() if a.cancel_at_ms is not None]
+        return min(due, default=NEVER)
+
+    def _cancel_scheduled(self, now_ms: int) -> None:
+        for account in list(self.state.scheduled.values()):
+            if account.cancel_at_ms is not None and account.cancel_at_ms <= now_ms:
+                actions.cancel_scheduled(self.state, account)
+                del self.state.scheduled[account.address]
+
+    # Control
+
+    def deposit(self, address: str, amount: Decimal) -> None:
+        """USDC from outside for an address."""
+        key = "0x" + address.lower().removeprefix("0x")
+        state = self.state
+        account = state.accounts.get(key) or state.new_account(key)
+        state.deposit(account, amount)
+
+    def set_switches(self, values: Mapping[str, object]) -> None:
+        """Turn switches while running."""
+        self.state.switches = self.state.switches.changed(values)
+        for market in self.state.markets.values():
+            market.remark(self.state.switches)
+
+    def append_candles(self, coin: str, candles: Sequence[Candle]) -> None:
+        """Give a market more candles to come."""
+        market = self.state.markets.get(coin)
+        if market is None:
+            raise BadInput(f"coin must be one of {', '.join(self.state.markets)}, was {coin!r}")
+        market.append(candles, self.state.now_ms)
+
+    def dump(self) -> dict[str, Json]:
+        """The whole ledger as JSON."""
+        return ledger.dump(self.state)
+
+
+def default_start_ms(options: VenueOptions) -> int:
+    """Where a manual venue starts: after the history of its first series (default all that a wall clock would use)."""
+    series = next(iter(options.candles.values()))
+    return ms_from_utc(series[history_count(options)].opened_at)
+
+
+def history_count(options: VenueOptions) -> int:
+    """How many candles lie before the start: half of the series, at least 300 where that leaves an hour or more."""
+    series = next(iter(options.candles.values()))
+    if options.history_candles is not None:
+        return min(options.history_candles, len(series) - 1)
+    count = len(series)
+    return min(max(count // 2, min(300, count - 60)), count - 1)

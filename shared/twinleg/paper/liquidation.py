@@ -1,0 +1,176 @@
+"""Liquidation: market orders first, the liquidator's backstop below two thirds of maintenance.
+
+Below maintenance the account's orders are cancelled and its position is sold into the book: 20 % first when it is
+above 100 000 USDC, then a 30 s rest after which all may go. Below 2/3 of maintenance the liquidator takes position
+and remaining margin at the mark. No fee beyond the taker's. Source: Hyperliquid docs, liquidations.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+from twinleg.paper import matching
+from twinleg.paper.accounts import Account, Position, cross_margin, isolated_margin
+from twinleg.paper.books import BACKSTOP
+from twinleg.paper.market import Market
+from twinleg.paper.numbers import ZERO, text, usd
+from twinleg.paper.orders import Order
+from twinleg.paper.state import State
+
+FIRST_STEP = Decimal("0.2")
+COOLDOWN_MS = 30_000
+TWO_THIRDS = Decimal(2) / Decimal(3)
+ANY_PRICE = Decimal("1e18")
+
+
+def check(state: State, addresses: list[str]) -> None:
+    """Liquidate what lies below maintenance among these accounts."""
+    if not state.switches.liquidations_enabled:
+        return
+    for address in addresses:
+        account = state.accounts[address]
+        for coin, position in list(account.positions.items()):
+            if not position.is_cross and account.positions.get(coin) is position:
+                _check_isolated(state, account, state.markets[coin], position)
+        cross = cross_margin(account, state.markets)
+        if cross.notional and cross.value < cross.maintenance:
+            _liquidate_cross(state, account)
+
+
+def _check_isolated(state: State, account: Account, market: Market, position: Position) -> None:
+    maintenance = market.listing.maintenance(abs(position.size) * market.mark)
+    if isolated_margin(position, market.mark) >= maintenance:
+        return
+    _cancel_orders(state, account, market.coin)
+    before = account.balance
+    _sell(state, account, market, position)
+    left = account.positions.get(market.coin)
+    if left is None:
+        if account.balance < before:
+            _hand_over(state, account, account.balance - before)
+        return
+    maintenance = market.listing.maintenance(abs(left.size) * market.mark)
+    if isolated_margin(left, market.mark) < TWO_THIRDS * maintenance:
+        _backstop(state, account, [market.coin])
+
+
+def _liquidate_cross(state: State, account: Account) -> None:
+    _cancel_orders(state, account, None)
+    for coin in [c for c, p in account.positions.items() if p.is_cross]:
+        cross = cross_margin(account, state.markets)
+        if not cross.notional or cross.value >= cross.maintenance:
+            return
+        _sell(state, account, state.markets[coin], account.positions[coin])
+    cross = cross_margin(account, state.markets)
+    if not cross.notional:
+        _absorb_debt(state, account)
+    elif cross.value < TWO_THIRDS * cross.maintenance:
+        _backstop(state, account, [c for c, p in account.positions.items() if p.is_cross])
+
+
+def _cancel_orders(state: State, account: Account, coin: str | None) -> None:
+    for order in list(account.orders.values()):
+        if order.live and order.phase != "child" and (coin is None or order.coin == coin):
+            matching.finish(state, order, "liquidatedCanceled")
+
+
+def _sell(state: State, account: Account, market: Market, position: Position) -> None:
+    """A market order of the venue's for the position, or for its first step."""
+    if state.now_ms < position.cooldown_ms:
+        return
+    size = abs(position.size)
+    stepwise = size * market.mark > state.switches.liquidation_step_usd and not position.cooldown_ms
+    if stepwise:
+        size = (size * FIRST_STEP).quantize(market.listing.lot, ROUND_DOWN) or market.listing.lot
+        position.cooldown_ms = state.now_ms + COOLDOWN_MS
+    order = _venue_order(state, account, market, position, size)
+    quotes = matching.plan(state, order, ANY_PRICE if order.is_buy else ZERO, size)
+    _record(state, account, market, position, size, "market")
+    matching.trade(state, order, quotes, _mark_of(account, market, "market"))
+    if order.size:
+        matching.finish(state, order, state.switches.partial_ioc_status)
+    else:
+        matching.complete(state, order)
+    if not account.positions:
+        _absorb_debt(state, account)
+
+
+def _venue_order(state: State, account: Account, market: Market, position: Position, size: Decimal) -> Order:
+    order = Order(
+        oid=state.new_oid(),
+        user=account.address,
+        coin=market.coin,
+        is_buy=position.size < 0,
+        limit=market.mark,
+        size=size,
+        original=size,
+        reduce_only=True,
+        tif="LiquidationMarket",
+        cloid=None,
+        placed_ms=state.now_ms,
+    )
+    state.admit(order)
+    return order
+
+
+def _mark_of(account: Account, market: Market, method: str) -> dict[str, Any]:
+    return {"liquidatedUser": account.address, "markPx": text(market.mark), "method": method}
+
+
+def _record(state: State, account: Account, market: Market, position: Position, size: Decimal, method: str) -> None:
+    cross = cross_margin(account, state.markets)
+    value = cross.value if position.is_cross else isolated_margin(position, market.mark)
+    state.liquidations.append(
+        {
+            "time": state.now_ms,
+            "user": account.address,
+            "coin": market.coin,
+            "szi": text(position.size),
+            "size": text(size),
+            "markPx": text(market.mark),
+            "accountValue": usd(value),
+            "isCross": position.is_cross,
+            "method": method,
+        }
+    )
+
+
+def _backstop(state: State, account: Account, coins: list[str]) -> None:
+    """The liquidator takes over positions at the mark, and the margin that is left behind them."""
+    cross_side = account.positions[coins[0]].is_cross
+    taken = ZERO
+    for coin in coins:
+        market, position = state.markets[coin], account.positions[coin]
+        margin = ZERO if cross_side else isolated_margin(position, market.mark)
+        _record(state, account, market, position, abs(position.size), "backstop")
+        order = _venue_order(state, account, market, position, abs(position.size))
+        matching.fill(
+            state,
+            order,
+            market.mark,
+            order.size,
+            crossed=True,
+            tid=state.new_tid(),
+            tx=state.new_hash(),
+            liquidation=_mark_of(account, market, "backstop"),
+        )
+        matching.complete(state, order)
+        matching.keep_reduce_only(state, account, market)
+        taken += margin
+    if cross_side:
+        taken = account.balance
+    _hand_over(state, account, taken)
+
+
+def _hand_over(state: State, account: Account, amount: Decimal) -> None:
+    account.balance -= amount
+    state.books.post(account.address, BACKSTOP, amount, "backstop")
+    delta = {"type": "liquidation", "usdc": usd(amount), "method": "backstop"}
+    state.note_transfer(account, delta)
+
+
+def _absorb_debt(state: State, account: Account) -> None:
+    """An account left below zero without positions is made whole by the backstop."""
+    if account.balance < 0 and not any(p.is_cross for p in account.positions.values()):
+        _hand_over(state, account, account.balance)

@@ -1,0 +1,206 @@
+"""How one paper venue is set up: its markets, clock and fees, and what it does where the real venue is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from twinleg.domain.candles import Candle
+from twinleg.domain.errors import BadInput
+from twinleg.domain.money import decimal_of
+
+Network = Literal["testnet", "mainnet"]
+ClockKind = Literal["manual", "wall"]
+Abstraction = Literal["default", "disabled", "unifiedAccount", "portfolioMargin", "dexAbstraction"]
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Every choice about the venue that its public documents leave open, or that a test wants to turn.
+
+    The first group is unknown or disputed on the real venue; the default is what is documented or was
+    observed most often. The second group turns whole mechanisms on and off.
+    """
+
+    # What the real venue does here is unknown or disputed.
+    partial_gtc_answer: Literal["resting", "filled"] = "resting"
+    """The answer to a Gtc order that fills in part and rests the remainder."""
+    partial_ioc_status: Literal["canceled", "filled"] = "canceled"
+    """The final status of an immediate-or-cancel order that filled in part."""
+    woken_children_answer: Literal["waitingForTrigger", "waitingForFill"] = "waitingForTrigger"
+    """What a bracket's children answer when their parent filled at once."""
+    children_wake_on_partial: bool = False
+    """Whether a bracket's children wake when the parent filled only in part and is over."""
+    duplicate_open_cloid: Literal["reject", "accept"] = "reject"
+    """A client order id that an open order of the same account already carries."""
+    plain_gtc_close_below_minimum: bool = False
+    """Whether a resting order without reduce-only may close a whole position worth under $10."""
+    reduce_only_trigger_needs_position: bool = True
+    """Whether a reduce-only trigger order is refused while there is nothing to reduce."""
+    triggers_canceled_when_flat: bool = True
+    """Whether reduce-only triggers are cancelled when their position is closed."""
+    position_tpsl_size_shown: Literal["position", "zero"] = "position"
+    """The size listed for a stop or target that follows the position."""
+    modify_keeps_old_when_rejected: bool = True
+    """Whether the old order survives a modify whose replacement is refused."""
+    modify_always_place_rule: bool = False
+    """The 2026 rule: without ``a: true`` a replacement must be a post-only limit order."""
+    cross_margin_follows_leverage: bool = True
+    """Whether an open cross position is re-margined when its leverage setting changes."""
+    order_status_size: Literal["fresh", "stale"] = "fresh"
+    """``stale``: orderStatus of an open, partly filled order shows its original size."""
+    new_order_margin_price: Literal["fill", "limit"] = "fill"
+    """The price at which the part of an order that takes liquidity is checked for margin."""
+    price_band: Decimal = Decimal("0.8")
+    """A limit price further than this fraction from the reference price is refused."""
+    price_band_reference: Literal["oracle", "mark"] = "oracle"
+    market_order_cap: Literal["15M", "30M"] = "15M"
+    """The largest order value on coins of 25x and more (two copies of the documents differ)."""
+    rejected_action_spends_nonce: bool = True
+    expired_action_spends_nonce: bool = True
+    nonce_window_margin_ms: int = 120_000
+    """Measured on testnet: the window (T - 2 days, T + 1 day) is narrower by this on both sides."""
+    agent_expiry_lateness_ms: int = 0
+    """How long an expired agent key still signs (it was late on testnet)."""
+    trigger_slippage: Decimal = Decimal("0.1")
+    """Limit of a triggered market order: this fraction beyond the mark at which it fired."""
+    order_memory: int = 2000
+    """How many orders of an account orderStatus and historicalOrders remember, by count."""
+    liquidation_step_usd: Decimal = Decimal(100_000)
+    """Positions above this notional are liquidated 20 % first, then wait 30 s."""
+    taker_fee_rate: Decimal = Decimal("0.00045")
+    maker_fee_rate: Decimal = Decimal("0.00015")
+    network: Network = "testnet"
+    """Whose signatures verify. A client at a custom address signs as testnet."""
+    default_abstraction: Abstraction = "disabled"
+
+    # Mechanisms.
+    triggers_enabled: bool = True
+    liquidations_enabled: bool = True
+    funding_enabled: bool = True
+    volume_gates: bool = True
+    """Traded volume required for sub-accounts (100 000 USDC) and scheduleCancel (1 000 000 USDC)."""
+    rate_limits: bool = False
+    """Request weight per minute (429) and the address budget."""
+    nonce_window: bool = True
+    """Whether nonces must lie near the venue's clock. Turn off to trade on old candles with wall-clock nonces."""
+    fill_on_touch: bool = False
+    """A resting order fills when the path touches its price; by default the path must go through it."""
+    post_only_mode: bool = False
+    """``Only post-only orders allowed immediately after network upgrade``."""
+    mark_gap: Decimal = Decimal(0)
+    """Added to the mark, as a fraction of it (0.01 = the mark stands 1 % above the traded price)."""
+
+    def changed(self, values: Mapping[str, object]) -> Switches:
+        """These switches with some of them set from JSON values; BadInput names the one that is wrong."""
+        hints = get_type_hints(Switches)
+        unknown = sorted(set(values) - set(hints))
+        if unknown:
+            known = ", ".join(f.name for f in fields(self))
+            raise BadInput(f"switches: {unknown[0]!r} is not a switch; known are {known}")
+        typed: dict[str, Any] = {name: _typed(name, value, hints[name]) for name, value in values.items()}
+        return replace(self, **typed)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values: Decimals as text."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: f"{v:f}" if isinstance(v, Decimal) else v for name, v in values.items()}
+
+
+def _typed(name: str, value: object, hint: object) -> object:
+    choices = get_args(hint)
+    if choices:
+        if value not in choices:
+            raise BadInput(f"switches: {name} must be one of {', '.join(map(str, choices))}, was {value!r}")
+        return value
+    if hint is Decimal:
+        return decimal_of(str(value) if isinstance(value, float) else value, f"switches: {name}")
+    expected = bool if hint is bool else int
+    if type(value) is not expected:
+        raise BadInput(
+            f"switches: {name} must be {'true or false' if expected is bool else 'an integer'}, was {value!r}"
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class BookShape:
+    """The synthetic book around the path: calm-market spread and depth.
+
+    Depth falls and spread grows with the width of the candle: with ``wide`` = the wider of the last candle's
+    range and the current one's range so far, in basis points of the price, depth is divided and spread
+    multiplied by ``1 + wide / calm_range_bps``. Only what the path has already shown counts, so that the book
+    tells nothing of the rest of the candle.
+    """
+
+    spread_bps: Decimal = Decimal(1)
+    levels: int = 20
+    level_gap_bps: Decimal = Decimal(1)
+    level_usd: Decimal = Decimal(25_000)
+    """Notional of the best level for a 40x coin; other coins in proportion to their maximum leverage."""
+    level_growth: Decimal = Decimal("0.15")
+    """Each level further out holds this fraction of the best level more."""
+    calm_range_bps: Decimal = Decimal(100)
+    refill: Decimal = Decimal("0.5")
+    """The fraction of consumed liquidity that comes back at each point of the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class VenueOptions:
+    """One paper venue. ``candles`` maps each coin to its bars, oldest first, all of one interval.
+
+    With a ``manual`` clock the venue starts at ``start_ms`` (default: where ``history_candles`` of the first
+    series have closed) and moves only when told. With a ``wall`` clock the candles are re-stamped: the first
+    ``history_candles`` (default half, at least 300 where that leaves an hour) lie before the start and the rest
+    arrives from now on, ``speed`` times as fast as they were recorded.
+
+    ``open_accounts``: every key that signs (or address that is asked for) is an account holding ``equity`` USDC,
+    unless it is registered as somebody's agent. Otherwise accounts exist only once deposited to.
+
+    ``ledger`` is a SQLite file; None keeps everything in memory. A venue started on an existing ledger continues
+    it: its recorded candles, start and accounts win over these options.
+    """
+
+    candles: Mapping[str, Sequence[Candle]]
+    clock: ClockKind = "manual"
+    port: int = 0
+    host: str = "127.0.0.1"
+    speed: Decimal = Decimal(1)
+    open_accounts: bool = True
+    equity: Decimal = Decimal(10_000)
+    ledger: Path | None = None
+    start_ms: int | None = None
+    seed: int = 0
+    history_candles: int | None = None
+    switches: Switches = field(default_factory=Switches)
+    book: BookShape = field(default_factory=BookShape)
+    funding_rates: Mapping[str, Sequence[tuple[int, Decimal]]] = field(default_factory=dict)
+    """Recorded hourly funding rates per coin, (time ms, rate); hours without one use the venue's own formula."""
+
+    def checked(self) -> VenueOptions:
+        """Itself, or BadInput naming the option, its value and the limit."""
+        if not self.candles or not all(self.candles.values()):
+            raise BadInput(f"candles: every market needs at least one candle, was {list(self.candles)}")
+        if self.speed <= 0:
+            raise BadInput(f"speed must be above 0, was {self.speed}")
+        if self.equity < 0:
+            raise BadInput(f"equity must be >= 0, was {self.equity}")
+        if self.history_candles is not None and self.history_candles < 0:
+            raise BadInput(f"history_candles must be >= 0, was {self.history_candles}")
+        for coin, series in self.candles.items():
+            _check_series(coin, series)
+        return self
+
+
+def _check_series(coin: str, series: Sequence[Candle]) -> None:
+    interval, end = series[0].interval, None
+    for candle in series:
+        candle.checked()
+        if candle.interval != interval:
+            raise BadInput(f"candles of {coin}: all must last {interval}, one lasts {candle.interval}")
+        if end is not None and candle.opened_at < end:
+            raise BadInput(f"candles of {coin}: {candle.opened_at} opens before the one before it closes ({end})")
+        end = candle.closed_at

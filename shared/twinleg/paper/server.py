@@ -1,0 +1,145 @@
+"""The venue's process: Hyperliquid's HTTP face on one port, and the control paths under ``/_sim``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from twinleg.domain.errors import BadInput
+from twinleg.domain.money import decimal_of
+from twinleg.paper.clockwork import wall_ms
+from twinleg.paper.options import VenueOptions
+from twinleg.paper.venue import Reply, Venue
+
+NOT_JSON = "Failed to parse the request body as JSON"
+WRONG_TYPE = "Expected request with `Content-Type: application/json`"
+TICK_SECONDS = 0.25
+"""How often a wall-clock venue walks its markets without being asked."""
+
+Json = Any
+
+
+def serve(options: VenueOptions) -> None:
+    """Run a venue until SIGTERM or SIGINT. Prints one line with its address when it is ready."""
+    asyncio.run(_serve(options))
+
+
+async def _serve(options: VenueOptions) -> None:
+    venue = Venue(options, wall_ms)
+    face = Face(venue)
+    runner = web.ServerRunner(web.Server(face.handle, access_log=None), handle_signals=False)
+    await runner.setup()
+    site = web.TCPSite(runner, options.host, options.port, backlog=256)
+    await site.start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    port = runner.addresses[0][1]
+    print(f"paper venue listening on http://{options.host}:{port}", flush=True)
+    ticking = asyncio.create_task(_tick(venue)) if options.clock == "wall" else None
+    await stop.wait()
+    if ticking is not None:
+        ticking.cancel()
+    await runner.cleanup()
+    venue.close()
+
+
+async def _tick(venue: Venue) -> None:
+    while True:
+        venue.catch_up()
+        await asyncio.sleep(TICK_SECONDS)
+
+
+class Face:
+    """Routes requests to one venue."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+        self._control: dict[tuple[str, str], Callable[[Json], Json]] = {
+            ("GET", "/_sim/status"): lambda _: venue.status(),
+            ("GET", "/_sim/ledger"): lambda _: venue.exchange_engine.dump(),
+            ("POST", "/_sim/clock"): self._clock,
+            ("POST", "/_sim/deposit"): self._deposit,
+            ("POST", "/_sim/switches"): self._switches,
+            ("POST", "/_sim/candles"): self._candles,
+            ("POST", "/_sim/faults"): lambda body: venue.add_faults(body),
+            ("DELETE", "/_sim/faults"): lambda _: venue.clear_faults(),
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One HTTP request."""
+        if request.path in ("/info", "/exchange") and request.method == "POST":
+            return await self._face(request)
+        control = self._control.get((request.method, request.path))
+        if control is None:
+            return web.Response(status=404, text="not found")
+        return await self._controlled(request, control)
+
+    async def _face(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.content_type != "application/json":
+            return web.Response(status=415, text=WRONG_TYPE)
+        try:
+            body = json.loads(await request.read())
+        except ValueError:
+            return web.Response(status=400, text=NOT_JSON)
+        reply = self._venue.reply(request.path, body)
+        if reply.hold_seconds:
+            await asyncio.sleep(reply.hold_seconds)
+            if reply.later is not None:
+                reply = reply.later()
+        if reply.lost:
+            if request.transport is not None:
+                request.transport.close()
+            return web.Response(status=499)
+        return _response(reply)
+
+    async def _controlled(self, request: web.BaseRequest, control: Callable[[Json], Json]) -> web.Response:
+        try:
+            raw = await request.read()
+            body = json.loads(raw) if raw else {}
+            return _json(200, control(body))
+        except BadInput as error:
+            return _json(400, {"error": str(error)})
+        except ValueError as error:
+            return _json(400, {"error": f"the body must be JSON: {error}"})
+
+    def _clock(self, body: Json) -> Json:
+        return {"now_ms": self._venue.set_clock(_field(body, "now_ms", int))}
+
+    def _deposit(self, body: Json) -> Json:
+        address, amount = _field(body, "address", str), decimal_of(body.get("usd"), "usd")
+        self._venue.deposit(address, amount)
+        return {"address": address.lower(), "usd": str(amount)}
+
+    def _switches(self, body: Json) -> Json:
+        if type(body) is not dict:
+            raise BadInput(f"switches must be an object of name: value, was {body!r}")
+        return self._venue.set_switches(body)
+
+    def _candles(self, body: Json) -> Json:
+        coin, rows = _field(body, "coin", str), _field(body, "candles", list)
+        self._venue.append_candles(coin, rows)
+        return {"coin": coin, "appended": len(rows)}
+
+
+def _field(body: Json, name: str, kind: type) -> Any:
+    value = body.get(name) if type(body) is dict else None
+    if type(value) is not kind:
+        raise BadInput(f"{name} must be {kind.__name__}, was {value!r}")
+    return value
+
+
+def _response(reply: Reply) -> web.Response:
+    if reply.content_type == "application/json":
+        return web.Response(status=reply.status, body=reply.text.encode(), headers={"Content-Type": "application/json"})
+    return web.Response(status=reply.status, text=reply.text, content_type=reply.content_type)
+
+
+def _json(status: int, body: Json) -> web.Response:
+    return web.Response(status=status, text=json.dumps(body), content_type="application/json")
