@@ -97,7 +97,8 @@ def rung_of(trade: Trade, main: Position | None, hedge: Position | None, limits:
     """The rung of a trade from its positions as the venue reports them (None: that leg is not held).
 
     Each remedy is used once a trade: on the margin rung again after margin was added it is a cut, on the cut rung
-    again after a cut it is a close. A rung kept only by hysteresis never escalates.
+    again after a cut it is a close. A rung kept only by hysteresis never escalates, and cut is never said again
+    once the trade was cut: between the two it is margin, with nothing left to do there.
     """
     held = Rung.of(trade.rung)
     gauges = [
@@ -107,14 +108,20 @@ def rung_of(trade: Trade, main: Position | None, hedge: Position | None, limits:
     ]
     if not gauges:
         return LadderReading(Rung.NONE, None, None, None, "no position is held")
-    worst = max(gauges, key=lambda g: (g.zone(limits, held), -(g.fraction if g.fraction is not None else HUNDRED)))
-    now, kept = worst.zone(limits, Rung.NONE), worst.zone(limits, held)
+    readings = [_reading(gauge, trade, held, limits) for gauge in gauges]
+    return max(readings, key=lambda r: (r.rung, -r.fraction_left if r.fraction_left is not None else -HUNDRED))
+
+
+def _reading(gauge: _Gauge, trade: Trade, held: Rung, limits: Limits) -> LadderReading:
+    now, kept = gauge.zone(limits, Rung.NONE), gauge.zone(limits, held)
     rung = max(_escalated(now, trade), kept)
-    return LadderReading(rung, worst.role, worst.fraction, worst.ratio, _words(worst, rung, now, limits))
+    if rung is Rung.CUT and trade.cut:
+        rung = Rung.MARGIN
+    return LadderReading(rung, gauge.role, gauge.fraction, gauge.ratio, _words(gauge, rung, now, limits))
 
 
 def _escalated(now: Rung, trade: Trade) -> Rung:
-    if now is Rung.MARGIN and trade.margin_added:
+    if now is Rung.MARGIN and trade.margin_added and not trade.cut:
         return Rung.CUT
     if now is Rung.CUT and trade.cut:
         return Rung.CLOSE
