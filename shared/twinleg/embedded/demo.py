@@ -133,14 +133,24 @@ def live_candles(market: str) -> list[Candle]:
     return venue.candles(f"hyperliquid:{market}", now - timedelta(hours=13), now)
 
 
+DEMO_LIMITS = {"stop_ranges": '"3.5"', "target_of_stop": '"2"'}
+"""Stops at least 3.5 one-minute ranges away, so that a wild market makes positions smaller instead of none."""
+
+
 def replay_script(market: str, candles: list[Candle], history: int) -> Script:
-    """The candles with a handful of alerts: one twice, one malformed, one unauthenticated, one stale, and two exits."""
+    """The candles with a handful of alerts: entries, exits, one twice, one malformed, one unauthenticated, one stale.
+
+    One entry is placed, on purpose and knowing the candles, shortly before the widest minute, so that the
+    report shows what protection does in it.
+    """
     played = candles[history:]
 
     def at(share: float) -> datetime:
         return played[int(len(played) * share)].closed_at
 
-    opening, closing, second = at(0.12), at(0.28), at(0.55)
+    opening, closing, text = at(0.12), at(0.28), at(0.45)
+    worst = max(played[10:], key=lambda c: (c.high - c.low) / c.open)
+    shock = worst.opened_at - 2 * MINUTE
     alerts = [
         PostedAlert(opening, alert_json(market, "buy", opening, "demo-1"), note="an entry"),
         PostedAlert(opening + MINUTE, alert_json(market, "buy", opening, "demo-1"), note="the same again"),
@@ -149,12 +159,24 @@ def replay_script(market: str, candles: list[Candle], history: int) -> Script:
         PostedAlert(at(0.24), alert_json(market, "sell", at(0.24) - timedelta(minutes=10), "demo-3"), note="stale"),
         PostedAlert(closing, alert_json(market, "close", closing, "demo-4"), note="an exit"),
         PostedAlert(
-            second,
+            text,
             f"Breakout (14): order sell @ 1 filled on {market}USDT.P. New strategy position is -1",
             note="plain text, TradingView's default wording",
         ),
+        PostedAlert(
+            shock,
+            alert_json(market, "buy", shock, "demo-5", prev_position="short", position="long"),
+            note="open in the widest minute: reverse to long",
+        ),
     ]
-    return Script(name="replay", market=market, candles=candles, history=history, alerts=sorted(alerts, key=lambda a: a.at))
+    return Script(
+        name="replay",
+        market=market,
+        candles=candles,
+        history=history,
+        alerts=sorted(alerts, key=lambda a: a.at),
+        settings={"limits": DEMO_LIMITS},
+    )
 
 
 # -- what came of it -------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from twinleg.adapters.local.clocks import ReplayClock
-from twinleg.bootstrap import System, local_system
-from twinleg.domain.candles import MINUTE, Candle
+from twinleg.bootstrap import System, account_addresses, local_system
+from twinleg.domain.candles import MINUTE, Candle, utc_from_ms
 from twinleg.domain.messages import Event
 from twinleg.domain.trades import Trade
 from twinleg.embedded.report import Sample
@@ -171,7 +171,7 @@ class Segment:
         webhook: Counter[int],
     ) -> Replayed:
         store = system.store
-        addresses = account_addresses_of(system)
+        addresses = {name: address for name, (_, address, _) in account_addresses(system.settings).items()}
         return Replayed(
             trades=[Trade.model_validate(t.data) for t in store.query("trades", order_by="created_at")],
             events=[Event.model_validate(e.data) for e in store.query("audit", order_by="at")],
@@ -185,16 +185,8 @@ class Segment:
         )
 
 
-def account_addresses_of(system: System) -> dict[str, str]:
-    from twinleg.bootstrap import account_addresses
-
-    return {name: address for name, (_, address, _) in account_addresses(system.settings).items()}
-
-
 def venue_now(control: VenueControl) -> datetime:
     """The venue's own time."""
-    from twinleg.domain.candles import utc_from_ms
-
     return utc_from_ms(int(control.status()["now_ms"]))
 
 

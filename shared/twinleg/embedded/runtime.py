@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from twinleg import wire
 from twinleg.adapters.local.bus import Envelope, LocalBus
@@ -29,6 +29,13 @@ SUBSCRIPTIONS = {"candles": "signal", "alerts": "signal", "intents": "execute", 
 """topic → the function it is pushed to."""
 INGEST_OFFSET_SECONDS = 2
 RISK_OFFSET_SECONDS = 20
+
+
+class _Unlogged(WSGIRequestHandler):
+    """Writes no access log: the webhook's path carries its secret."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nothing."""
 
 
 class Runtime:
@@ -88,7 +95,7 @@ class Runtime:
 
     def serve_webhook(self, port: int) -> int:
         """Serve the webhook function on 127.0.0.1; the port."""
-        self._server = make_server("127.0.0.1", port, self._apps["webhook"], threaded=True)
+        self._server = make_server("127.0.0.1", port, self._apps["webhook"], threaded=True, request_handler=_Unlogged)
         self._start(self._server.serve_forever, "webhook")
         return int(self._server.server_port)
 

@@ -11,7 +11,7 @@ from twinleg.domain.messages import CandleClosed, EventKind, Topic
 from twinleg.engine.config import MarketPlan
 from twinleg.engine.ports import Exists, Replace, Stored
 from twinleg.engine.system import Engine
-from twinleg.engine.window import market_document, missing_between, packed, row_ms, unpacked
+from twinleg.engine.window import market_document, missing_between, packed, row_ms, rows_of, unpacked
 
 FILL_GAPS_FOR = timedelta(minutes=10)
 """How long a missing minute is asked for again before it is given up, loudly."""
@@ -44,7 +44,7 @@ def ingest_market(engine: Engine, plan: MarketPlan) -> int:
     stored = engine.store.get("markets", plan.market)
     stored = _republish(engine, plan, stored)
     now = engine.now()
-    rows: list[str] = list(stored.data["candles"]) if stored else []
+    rows = rows_of(stored)
     missing: list[int] = list(stored.data["missing_ms"]) if stored else []
     found = engine.venues.market(plan.market).candles(plan.market, _start(engine, rows, missing, now), now)
     snapshot = engine.venues.market(plan.market).snapshot(plan.market)
@@ -72,7 +72,7 @@ def _republish(engine: Engine, plan: MarketPlan, stored: Stored | None) -> Store
     """Publish what an earlier, interrupted tick had written but perhaps not published."""
     if stored is None:
         return None
-    behind = [row for row in stored.data["candles"] if row_ms(row) > int(stored.data["published_ms"])]
+    behind = [row for row in rows_of(stored) if row_ms(row) > int(stored.data["published_ms"])]
     if not behind:
         return stored
     _publish(engine, plan, behind, None, engine.now())

@@ -29,7 +29,7 @@ from twinleg.engine.config import MarketPlan, StrategyPlan
 from twinleg.engine.ports import Document, Exists
 from twinleg.engine.records import document, read
 from twinleg.engine.system import Engine
-from twinleg.engine.window import candles_until, recent_range_percent
+from twinleg.engine.window import candles_until, recent_range_percent, rows_of
 from twinleg.risk.limits import Limits
 
 ALERT_STRATEGY = "tradingview"
@@ -45,7 +45,7 @@ def on_candle(engine: Engine, message: CandleClosed) -> str:
     if message.suspect:
         return f"suspect candle of {message.opened_at:%Y-%m-%dT%H:%MZ}: no signal"
     stored = engine.store.get("markets", message.market)
-    candles = candles_until(list(stored.data["candles"]), message.opened_at, engine.desk.window) if stored else []
+    candles = candles_until(rows_of(stored), message.opened_at, engine.desk.window)
     if not candles or candles[-1].opened_at != message.opened_at:
         raise Unavailable(f"{message.market}: the window does not hold {message.opened_at:%Y-%m-%dT%H:%MZ} yet")
     said: list[str] = []
@@ -85,7 +85,6 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
         exit_wanted = wanted
         return act_once(engine, id, strategy.name, plan, lambda: _exit(engine, plan, alert, exit_wanted, trigger))
     stored = engine.store.get("markets", plan.market)
-    rows: list[str] = list(stored.data["candles"]) if stored else []
     signal = Signal(
         strategy=strategy.name,
         market=plan.market,
@@ -95,7 +94,7 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
         at=alert.fired_at or alert.received_at,
         reason=f"alert {alert.action}",
     )
-    candles = candles_until(rows, engine.now(), engine.desk.window)
+    candles = candles_until(rows_of(stored), engine.now(), engine.desk.window)
     reverse = alert.action in (AlertAction.REVERSE_TO_LONG, AlertAction.REVERSE_TO_SHORT)
     return act_on(engine, plan, strategy, signal, candles, reverse=reverse)
 

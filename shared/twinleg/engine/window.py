@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from twinleg.domain.candles import MINUTE, Candle, Snapshot, ms_from_utc, utc_from_ms
 from twinleg.domain.money import plain
-from twinleg.engine.ports import Document
+from twinleg.engine.ports import Document, Stored
 
 
 def packed(candle: Candle, suspect: bool) -> str:
@@ -25,6 +25,12 @@ def unpacked(row: str) -> tuple[Candle, bool]:
     return Candle(utc_from_ms(int(ms)), opened, high, low, close, volume), suspect == "1"
 
 
+def rows_of(stored: Stored | None) -> list[str]:
+    """The packed candles of a market's record, oldest first."""
+    text = str(stored.data["candles"]) if stored else ""
+    return text.split("\n") if text else []
+
+
 def row_ms(row: str) -> int:
     return int(row.split(",", 1)[0])
 
@@ -36,7 +42,7 @@ def market_document(
     last = unpacked(rows[-1])[0] if rows else None
     data: Document = {
         "market": market,
-        "candles": rows,
+        "candles": "\n".join(rows),
         "watermark": last.closed_at if last else None,
         "published_ms": published_ms,
         "missing_ms": missing,
