@@ -156,6 +156,12 @@ def test_null_prices_are_no_market(null):
         snap(CONTEXT | {null: None})
 
 
+def test_a_delisted_market_has_no_snapshot():
+    book = {"coin": "MATIC", "time": 1, "levels": [[], []]}
+    with pytest.raises(Unavailable, match="MATIC is delisted"), reads.understood("hyperliquid metaAndAssetCtxs"):
+        reads.snapshot("hyperliquid:MATIC", "MATIC", [META, [CONTEXT] * 5], book)
+
+
 def test_candles_are_checked_and_sorted():
     row = {"t": 1790344800000, "T": 1790344859999, "s": "BTC", "i": "1m", "o": "3", "c": "2", "h": "4", "l": "1",
            "v": "9.5", "n": 1}  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -304,16 +304,22 @@ class HyperliquidVenue:
             return json.loads(text, parse_float=Decimal)
 
     def _post_read(self, what: str, body: bytes) -> tuple[int, str]:
-        for last_try in (False, True):
+        try:
+            return self._post_once(what, body)
+        except NetworkFault as fault:
+            if not fault.dropped:
+                raise Unavailable(f"{what}: {fault}") from fault
+        try:  # an idle connection may have been closed at the other end; a read may simply be repeated
+            return self._post_once(what, body)
+        except NetworkFault as fault:
+            raise Unavailable(f"{what}: {fault}") from fault
+
+    def _post_once(self, what: str, body: bytes) -> tuple[int, str]:
+        self._steps.step(what)
+        try:
+            return self._channel.post("/info", body)
+        finally:
             self._steps.step(what)
-            try:
-                return self._channel.post("/info", body)
-            except NetworkFault as fault:
-                if last_try or not fault.dropped:
-                    raise Unavailable(f"{what}: {fault}") from fault
-            finally:
-                self._steps.step(what)
-        raise AssertionError("unreachable")
 
     def _pages(self, request: Mapping[str, Any], since: datetime, rows_per_answer: int) -> list[Raw]:
         """All rows since then. Bounds are inclusive, so the next page starts at the last row's own time."""
@@ -356,7 +362,7 @@ def _checked(account: str, where: AccountAddress) -> AccountAddress:
     return AccountAddress(address, master)
 
 
-def _require_confirmed(accounts: Sequence[AccountAddress] | Any, typed: str | None) -> None:
+def _require_confirmed(accounts: Iterable[AccountAddress], typed: str | None) -> None:
     owners = {where.owner for where in accounts}
     confirmed = set((typed or "").lower().replace(",", " ").split())
     if confirmed != owners:

@@ -117,10 +117,15 @@ def _listing(asset: int, coin: Raw, tables: Mapping[int, Sequence[Raw]], venue: 
 
 
 def snapshot(market: str, coin: str, meta_and_contexts: Sequence[Any], book: Raw) -> Snapshot:
-    """Prices and funding from the asset's context, depth from the book. Null prices mean there is no market."""
+    """Prices and funding from the asset's context, depth from the book. Null prices mean there is no market.
+
+    A book shows 20 levels a side, so that depth is what is surely there, not all there is.
+    """
     meta, contexts = meta_and_contexts
-    names = [listed["name"] for listed in meta["universe"]]
-    context = contexts[names.index(coin)]
+    asset = [listed["name"] for listed in meta["universe"]].index(coin)
+    context = contexts[asset]
+    if meta["universe"][asset].get("isDelisted"):
+        raise ValueError(f"{coin} is delisted")
     mark, oracle = number(context["markPx"]), number(context["oraclePx"])
     if mark <= 0 or oracle <= 0:
         raise ValueError(f"mark {mark} and oracle {oracle} must be above 0")
