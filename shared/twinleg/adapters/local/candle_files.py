@@ -15,7 +15,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from importlib.resources import as_file, files
 from itertools import pairwise
@@ -24,20 +24,24 @@ from typing import Any, NamedTuple, NoReturn
 
 from twinleg.domain.candles import Candle
 from twinleg.domain.errors import BadInput
+from twinleg.domain.instants import (
+    FIRST_YEAR,
+    LAST_YEAR,
+    MICROSECOND,
+    TIME_AFTER,
+    TIME_FIRST,
+    UNITS,
+    epoch_unit,
+    is_number,
+    microseconds_of,
+    utc_of,
+)
 
 FILE_BYTES_MAX = 1 << 29
 """Of the file, and of what it decompresses to."""
 PRICE_MIN, PRICE_MAX = Decimal("1e-12"), Decimal("1e12")
 VOLUME_MAX = Decimal("1e18")
-FIRST_YEAR, LAST_YEAR = 1990, 2099
 INTERVAL_MIN, INTERVAL_MAX = timedelta(seconds=1), timedelta(days=7)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_TIME_FIRST = (datetime(FIRST_YEAR, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_TIME_AFTER = (datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_UNITS = {"s": (1_000_000, 1), "ms": (1_000, 1), "µs": (1, 1), "ns": (1, 1_000)}
-"""Epoch unit → microseconds as (multiplier, divisor). The year bounds keep their ranges apart."""
 
 _TIME_NAMES = ("ts_ms", "open_time", "opened_at", "timestamp", "unix", "time", "date", "t")
 _PRICE_NAMES = {"open": ("open", "o"), "high": ("high", "h"), "low": ("low", "l"), "close": ("close", "c")}
@@ -85,12 +89,12 @@ def packaged_candles() -> list[Candle]:
 def parse_instant(text: str) -> datetime:
     """A UTC time from ISO 8601 (no offset means UTC; a bare date its first instant) or epoch s, ms or µs."""
     try:
-        microseconds = _microseconds(text.strip())
+        microseconds = microseconds_of(text.strip())
     except ValueError:
         raise BadInput(f"time must look like 2021-05-19T10:00 (UTC), was {_value(text)}") from None
-    if not _TIME_FIRST <= microseconds < _TIME_AFTER:
+    if not TIME_FIRST <= microseconds < TIME_AFTER:
         raise BadInput(f"time must be in {FIRST_YEAR}-{LAST_YEAR}, was {_value(text)}")
-    return _utc(microseconds)
+    return utc_of(microseconds)
 
 
 def _table(path: Path) -> _Table:
@@ -158,7 +162,7 @@ def _csv_table(path: Path, text: str) -> _Table:
     lines = [number for number, row in enumerate(rows, 1) if row]
     rows = [row for row in rows if row]
     header = [name.strip().lower() for name in rows[0]]
-    if _is_number(header[0]):
+    if is_number(header[0]):
         if len(header) != len(_BINANCE_VISION):
             raise BadInput(
                 f"{_shown(path)}: has no header line; only the {len(_BINANCE_VISION)} columns of Binance Vision "
@@ -246,7 +250,7 @@ def _candles(table: _Table) -> list[Candle]:
     _check_values(table, values)
     keep = _in_order(table, times, values)
     interval = _interval(table, times, keep)
-    return [Candle(_utc(times[i]), *values[i], interval) for i in keep]
+    return [Candle(utc_of(times[i]), *values[i], interval) for i in keep]
 
 
 def _column(table: _Table, wanted: str, names: Sequence[str]) -> str:
@@ -262,22 +266,22 @@ def _times(table: _Table, name: str) -> list[int]:
     texts = [str(value).strip() if not isinstance(value, bool) else "" for value in table.columns[name]]
     times: list[int] = []
     try:
-        unit = _unit(int(texts[0]))
-        multiplier, divisor = _UNITS[unit] if unit else (1, 1)
+        unit = epoch_unit(int(texts[0]))
+        multiplier, divisor = UNITS[unit] if unit else (1, 1)
         times = [int(text) * multiplier // divisor for text in texts]
     except ValueError:
         unit = None
         for index, text in enumerate(texts):
             try:
-                times.append(_microseconds(text))
+                times.append(microseconds_of(text))
             except ValueError:
                 what = "epoch s, ms or µs, or ISO 8601"
                 table.fail(index, f"{name} must be a time ({what}), was {_value(table.columns[name][index])}")
     if name == "ts_ms" and unit in ("s", "µs", "ns"):
         table.fail(0, f"ts_ms must be in milliseconds, was {_value(texts[0])}")
     for index, at in enumerate(times):
-        if not _TIME_FIRST <= at < _TIME_AFTER:
-            other = _unit(int(texts[index])) if _is_number(texts[index]) and unit else None
+        if not TIME_FIRST <= at < TIME_AFTER:
+            other = epoch_unit(int(texts[index])) if is_number(texts[index]) and unit else None
             if other is not None:
                 table.fail(index, f"{name} {texts[index]} is in {other} where the first row is in {unit}")
             table.fail(index, f"{name} must be in {FIRST_YEAR}-{LAST_YEAR}, was {_value(texts[index])}")
@@ -340,7 +344,7 @@ def _in_order(table: _Table, times: Sequence[int], values: Sequence[tuple[Decima
         elif times[index] < times[before]:
             direction = "newest first" if newest_first else "oldest first"
             late = max(index, before)
-            table.fail(late, f"time {_utc(times[late]):%Y-%m-%dT%H:%M:%S} is out of order (the file is {direction})")
+            table.fail(late, f"time {utc_of(times[late]):%Y-%m-%dT%H:%M:%S} is out of order (the file is {direction})")
         elif values[index] != values[before]:
             row = table.rows[min(index, before)]
             table.fail(max(index, before), f"has the time of {table.word} {row} but other prices or volume")
@@ -353,7 +357,7 @@ def _interval(table: _Table, times: Sequence[int], keep: Sequence[int]) -> timed
     counts = Counter(times[after] - times[before] for before, after in pairwise(keep))
     most = max(counts.values())
     step = min(step for step, count in counts.items() if count == most)
-    interval = step * _MICROSECOND
+    interval = step * MICROSECOND
     if not INTERVAL_MIN <= interval <= INTERVAL_MAX:
         limits = f"{INTERVAL_MIN.total_seconds():.0f} s to {INTERVAL_MAX.days} d"
         raise BadInput(f"{_shown(table.path)}: the interval must be {limits}, was {interval.total_seconds()} s")
@@ -363,38 +367,6 @@ def _interval(table: _Table, times: Sequence[int], keep: Sequence[int]) -> timed
                 apart = (times[after] - times[before]) / 1e6
                 table.fail(after, f"{apart:g} s from the row before, must be a multiple of {step / 1e6:g} s")
     return interval
-
-
-def _unit(number: int) -> str | None:
-    for unit, (multiplier, divisor) in _UNITS.items():
-        if _TIME_FIRST <= number * multiplier // divisor < _TIME_AFTER:
-            return unit
-    return None
-
-
-def _microseconds(text: str) -> int:
-    """Epoch microseconds of one time as text. ValueError when it is none."""
-    if _is_number(text):
-        number = Decimal(text)
-        whole = int(number) if abs(number) < 10**21 else 0
-        unit = _unit(whole)
-        if unit is None:
-            return whole
-        multiplier, divisor = _UNITS[unit]
-        return int(number * multiplier) // divisor
-    at = datetime.fromisoformat(text)
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
-
-
-def _utc(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return text.isascii() and Decimal(text).is_finite()
-    except InvalidOperation:
-        return False
 
 
 def _value(value: object) -> str:
