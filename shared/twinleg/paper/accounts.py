@@ -69,6 +69,8 @@ class Account:
     funding_all_time: dict[str, Decimal] = field(default_factory=dict)
     volume: Decimal = ZERO
     requests: int = 0
+    over_budget_ms: int = -1 << 62
+    """When a request was last let through past the budget."""
     master: str | None = None
     name: str = ""
     sub_accounts: list[str] = field(default_factory=list)

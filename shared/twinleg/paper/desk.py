@@ -39,14 +39,20 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Interference:
-    """What fault injection does to one request's orders."""
+class OrderFault:
+    """What fault injection does to the orders of one request that match ``coin`` and ``cloid`` (None: any)."""
 
+    coin: str | None = None
+    cloid: str | None = None
     reject: str | None = None
-    fill_fraction: Decimal | None = None
+    fraction: Decimal | None = None
+
+    def strikes(self, order: Order) -> bool:
+        return self.coin in (None, order.coin) and self.cloid in (None, order.cloid)
 
 
-NO_INTERFERENCE = Interference()
+Interference = tuple[OrderFault, ...]
+NO_INTERFERENCE: Interference = ()
 
 
 def place(
@@ -153,8 +159,9 @@ def _place_one(state: State, order: Order, interference: Interference, children:
     duplicate = order.cloid is not None and _cloid_is_open(account, order.cloid)
     state.admit(order)
     try:
-        if interference.reject is not None:
-            raise Refusal(interference.reject, "rejected")
+        for fault in interference:
+            if fault.reject is not None and fault.strikes(order):
+                raise Refusal(fault.reject, "rejected")
         if duplicate and state.switches.duplicate_open_cloid == "reject":
             raise Refusal("Client order id is carried by an open order.", "rejected")
         if state.switches.post_only_mode and order.tif != "Alo":
@@ -236,8 +243,9 @@ def _place_limit(
     immediate = order.tif in ("Ioc", "FrontendMarket")
     if immediate and not quotes:
         raise Refusal("Order could not immediately match against any resting orders.", "iocCancelRejected")
-    if interference.fill_fraction is not None:
-        quotes = _cut(quotes, interference.fill_fraction, market.listing.lot)
+    for fault in interference:
+        if fault.fraction is not None and fault.strikes(order):
+            quotes = _cut(quotes, fault.fraction, market.listing.lot)
     _adopt(state, order, children)
     matching.cancel_own_crossing(state, order, order.limit, order.size)
     matching.trade(state, order, quotes)

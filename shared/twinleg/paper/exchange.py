@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from heapq import heappop, heappush
 from typing import Any
 
 from twinleg.domain.candles import Candle, ms_from_utc
@@ -11,6 +12,7 @@ from twinleg.domain.errors import BadInput
 from twinleg.paper import actions, funding, info, ledger, liquidation, matching, triggers
 from twinleg.paper.accounts import Account
 from twinleg.paper.desk import NO_INTERFERENCE, Interference
+from twinleg.paper.limits import over_budget
 from twinleg.paper.market import NEVER, Market
 from twinleg.paper.options import VenueOptions
 from twinleg.paper.schema import is_exchange_request
@@ -41,6 +43,7 @@ class Exchange:
         start_ms = options.start_ms if options.start_ms is not None else default_start_ms(options)
         self.state = State(options, options.candles, start_ms)
         self._next_hour = funding.next_hour(start_ms)
+        self._late_count = 0
         self._walk(start_ms)
         self._info = info.Info(self.state)
 
@@ -50,8 +53,11 @@ class Exchange:
         """``POST /exchange``."""
         if not is_exchange_request(body):
             return 422, UNREADABLE
-        signer = recover(body, self.state.switches.network == "mainnet")
-        return 200, self.execute(body, signer)
+        return 200, self.execute(body, self.signer(body))
+
+    def signer(self, body: Json) -> str | None:
+        """The lower-case address that signed a readable request; None when no key can have."""
+        return recover(body, self.state.switches.network == "mainnet")
 
     def info(self, body: Json) -> tuple[int, Json]:
         """``POST /info``."""
@@ -62,8 +68,11 @@ class Exchange:
         state = self.state
         action = body["action"]
         try:
+            if signer is None:
+                raise Denied("Unable to recover signer.")
             account = self._actor(body, signer)
-            assert signer is not None
+            if state.switches.rate_limits and (excess := over_budget(account, action, state.now_ms)) is not None:
+                raise Denied(excess)
             self._admit_nonce(signer, body["nonce"])
             expires = body.get("expiresAfter")
             if expires is not None and expires < state.now_ms:
@@ -87,10 +96,8 @@ class Exchange:
             raise Denied(refusal)
         nonces.spend(nonce)
 
-    def _actor(self, body: Json, signer: str | None) -> Account:
+    def _actor(self, body: Json, signer: str) -> Account:
         """The account a request acts on; Denied when its signer may not act on it."""
-        if signer is None:
-            raise Denied("Unable to recover signer.")
         action = body["action"]
         if action["type"] in USER_SIGNED:
             return self._owner(body, action, signer)
@@ -158,7 +165,7 @@ class Exchange:
         state = self.state
         markets = list(state.markets.values())
         while True:
-            at = min(min(m.next_ms for m in markets), self._next_hour, self._next_schedule())
+            at = min(min(m.next_ms for m in markets), self._next_hour, self._next_event())
             if at > now_ms:
                 break
             state.now_ms = max(at, state.now_ms)
@@ -173,6 +180,7 @@ class Exchange:
                 funding.pay(state, at)
                 self._next_hour = funding.next_hour(at)
             self._cancel_scheduled(at)
+            self._deliver_late(at)
         state.now_ms = now_ms
 
     def _settle(self, market: Market) -> None:
@@ -184,9 +192,24 @@ class Exchange:
         if held:
             liquidation.check(self.state, list(held))
 
-    def _next_schedule(self) -> int:
-        due = [a.cancel_at_ms for a in self.state.scheduled.values() if a.cancel_at_ms is not None]
-        return min(due, default=NEVER)
+    def _next_event(self) -> int:
+        state = self.state
+        if not state.scheduled and not state.late:
+            return NEVER
+        due = [a.cancel_at_ms for a in state.scheduled.values() if a.cancel_at_ms is not None]
+        return min((*due, *(entry[0] for entry in state.late[:1])), default=NEVER)
+
+    def deliver_late(self, body: Json, signer: str, at_ms: int) -> None:
+        """Hold a request back: it is carried out when the clock reaches ``at_ms``, and nobody hears the answer."""
+        late = self.state.late
+        self._late_count += 1
+        heappush(late, (at_ms, self._late_count, body, signer))
+
+    def _deliver_late(self, now_ms: int) -> None:
+        late = self.state.late
+        while late and late[0][0] <= now_ms:
+            _, _, body, signer = heappop(late)
+            self.execute(body, signer)
 
     def _cancel_scheduled(self, now_ms: int) -> None:
         for account in list(self.state.scheduled.values()):

@@ -24,6 +24,7 @@ from twinleg.paper.listings import meta_answer
 from twinleg.paper.market import DAY_MS, Market
 from twinleg.paper.numbers import NANO8, RATE10, ZERO, rounded, text, truncated, usd
 from twinleg.paper.orders import Order
+from twinleg.paper.signatures import ZERO_ADDRESS
 from twinleg.paper.state import State
 
 UNREADABLE = "Failed to deserialize the JSON body into the target type"
@@ -121,7 +122,10 @@ class Info:
             return 500, None
 
     def _account(self, body: Body) -> Account:
-        """The account asked about. An address never seen shows what it would open with; agents show nothing."""
+        """The account asked about.
+
+        An address never seen shows what it would open with; agents and the zero address show nothing.
+        """
         return self._account_at(_user(body))
 
     def _account_at(self, address: str) -> Account:
@@ -130,7 +134,8 @@ class Info:
         if found is not None:
             return found
         unseen = Account(address, abstraction=state.switches.default_abstraction)
-        if state.options.open_accounts and address not in state.agents and address not in state.retired_agents:
+        key = address in state.agents or address in state.retired_agents or address == ZERO_ADDRESS
+        if state.options.open_accounts and not key:
             unseen.balance = state.options.equity
         return unseen
 

@@ -36,11 +36,21 @@ def check(state: State, addresses: list[str]) -> None:
         cross = cross_margin(account, state.markets)
         if cross.notional and cross.value < cross.maintenance:
             _liquidate_cross(state, account)
+        else:
+            _rested(account)
+
+
+def _rested(account: Account) -> None:
+    """A healthy account starts its next liquidation, if any, with the first step again."""
+    for position in account.positions.values():
+        if position.is_cross:
+            position.cooldown_ms = 0
 
 
 def _check_isolated(state: State, account: Account, market: Market, position: Position) -> None:
     maintenance = market.listing.maintenance(abs(position.size) * market.mark)
     if isolated_margin(position, market.mark) >= maintenance:
+        position.cooldown_ms = 0
         return
     _cancel_orders(state, account, market.coin)
     before = account.balance
@@ -164,6 +174,8 @@ def _backstop(state: State, account: Account, coins: list[str]) -> None:
 
 
 def _hand_over(state: State, account: Account, amount: Decimal) -> None:
+    if not amount:
+        return
     account.balance -= amount
     state.books.post(account.address, BACKSTOP, amount, "backstop")
     delta = {"type": "liquidation", "usdc": usd(amount), "method": "backstop"}

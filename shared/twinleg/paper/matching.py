@@ -266,7 +266,8 @@ def keep_reduce_only(state: State, account: Account, market: Market) -> None:
     if not mine:
         return
     for order in mine:
-        bound = order.phase == "book" or (order.phase == "trigger" and state.switches.triggers_canceled_when_flat)
+        goes = order.follows_position or state.switches.triggers_canceled_when_flat
+        bound = order.phase == "book" or (order.phase == "trigger" and goes)
         if bound and held * order.sign >= 0:
             finish(state, order, "reduceOnlyCanceled")
     resting = [o for o in mine if o.phase == "book"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -63,12 +64,13 @@ class Face:
         self._venue = venue
         self._control: dict[tuple[str, str], Callable[[Json], Json]] = {
             ("GET", "/_sim/status"): lambda _: venue.status(),
-            ("GET", "/_sim/ledger"): lambda _: venue.exchange_engine.dump(),
+            ("GET", "/_sim/ledger"): lambda _: venue.ledger(),
             ("POST", "/_sim/clock"): self._clock,
             ("POST", "/_sim/deposit"): self._deposit,
             ("POST", "/_sim/switches"): self._switches,
             ("POST", "/_sim/candles"): self._candles,
-            ("POST", "/_sim/faults"): lambda body: venue.add_faults(body),
+            ("POST", "/_sim/faults"): venue.add_faults,
+            ("GET", "/_sim/faults"): lambda _: venue.faults(),
             ("DELETE", "/_sim/faults"): lambda _: venue.clear_faults(),
         }
 
@@ -88,11 +90,10 @@ class Face:
             body = json.loads(await request.read())
         except ValueError:
             return web.Response(status=400, text=NOT_JSON)
-        reply = self._venue.reply(request.path, body)
-        if reply.hold_seconds:
+        reply = self._venue.reply(request.path, body, request.remote or "")
+        while reply.hold_seconds:
             await asyncio.sleep(reply.hold_seconds)
-            if reply.later is not None:
-                reply = reply.later()
+            reply = reply.later() if reply.later is not None else replace(reply, hold_seconds=0)
         if reply.lost:
             if request.transport is not None:
                 request.transport.close()

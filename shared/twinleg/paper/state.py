@@ -61,8 +61,8 @@ class State:
         self.next_oid = FIRST_OID
         self.next_tid = FIRST_TID
         self._hashes = 0
-        self.late: list[tuple[int, int, dict[str, Any]]] = []
-        """Requests held back on their way: (arrival ms, sequence, journal entry)."""
+        self.late: list[tuple[int, int, dict[str, Any], str]] = []
+        """Requests held back on their way: (arrival ms, sequence, body, signer), a heap."""
 
     def new_hash(self) -> str:
         """A 32-byte transaction hash, from the seed and a counter."""

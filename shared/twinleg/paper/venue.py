@@ -1,27 +1,43 @@
-"""One venue: the exchange, its clock, its journal and its faults, ready to answer requests."""
+"""One venue: the exchange, its clock, its ledger file and its faults, ready to answer requests."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 from twinleg.domain.candles import Candle, utc_from_ms
-from twinleg.domain.errors import BadInput
+from twinleg.domain.errors import BadInput, InvariantBroken
 from twinleg.domain.money import decimal_of
+from twinleg.paper import limits
 from twinleg.paper.clockwork import WallClock, restamped
-from twinleg.paper.exchange import Exchange, history_count
+from twinleg.paper.desk import Interference, OrderFault
+from twinleg.paper.exchange import UNREADABLE, Exchange, default_start_ms, history_count
+from twinleg.paper.faults import Faults, Request, Rule, interference
+from twinleg.paper.journal import Entry, Journal, checksum
 from twinleg.paper.options import VenueOptions
+from twinleg.paper.schema import is_address, is_exchange_request
+from twinleg.paper.signatures import ZERO_ADDRESS
+
+BAD_GATEWAY = (
+    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+    "<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
+)
+REMEMBERED = 1_000
 
 Json = Any
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer, and what happens to it on its way."""
+    """One HTTP answer, and what happens to it on its way.
+
+    ``hold_seconds`` passes first; then ``later``, if any, makes the real reply. ``lost``: the connection closes
+    without an answer.
+    """
 
     status: int
     text: str
@@ -32,34 +48,221 @@ class Reply:
 
 
 class Venue:
-    """Everything of the venue but the sockets."""
+    """Everything of the venue but the sockets. ``wall`` gives epoch milliseconds; only a wall-clock venue asks."""
 
     def __init__(self, options: VenueOptions, wall: Callable[[], int]) -> None:
-        options.checked()
         self._wall = wall
-        self._clock: WallClock | None = None
-        if options.clock == "wall":
-            now_ms = wall()
-            options = restamped(options, history_count(options), now_ms)
-            self._clock = WallClock(now_ms, options.speed)
-        self.options = options
-        self.exchange_engine = Exchange(options)
+        self._journal = None if options.ledger is None else Journal(options.ledger)
+        begun = None if self._journal is None else self._journal.beginning()
+        self.options = self._first_options(options.checked()) if begun is None else _continued(options, begun)
+        if self._journal is not None and begun is None:
+            self._journal.begin(self.options)
+        start_ms = self.options.start_ms
+        wall_clock = self.options.clock == "wall" and start_ms is not None
+        self._clock = WallClock(start_ms, self.options.speed) if wall_clock and start_ms is not None else None
+        self.engine = Exchange(self.options)
+        self._faults = Faults()
+        self._weights = limits.MinuteWeight()
+        self._answers: dict[str, Reply] = {}
+        if begun is not None:
+            self._replay()
 
-    def reply(self, path: str, body: Json) -> Reply:
-        """Answer ``POST /info`` or ``POST /exchange``."""
+    def _first_options(self, options: VenueOptions) -> VenueOptions:
+        if options.clock == "wall":
+            return restamped(options, history_count(options), self._wall())
+        return options if options.start_ms is not None else replace(options, start_ms=default_start_ms(options))
+
+    # Requests
+
+    def reply(self, path: str, body: Json, client: str = "") -> Reply:
+        """Answer ``POST /info`` or ``POST /exchange``, with whatever faults strike it."""
         self.catch_up()
-        engine = self.exchange_engine
-        status, answer = engine.info(body) if path == "/info" else engine.exchange(body)
+        if self.engine.state.switches.rate_limits and type(body) is dict:
+            now_ms = self.engine.state.now_ms
+            if not self._weights.allows(client, limits.weight(path, body), now_ms):
+                return Reply(429, "null")
+            if path == "/info":
+                reply = self._asked(body)
+                self._weights.add(client, limits.answer_weight(body, reply.text), now_ms)
+                return reply
+        if path == "/info":
+            return self._asked(body)
+        if not is_exchange_request(body):
+            return shaped(422, UNREADABLE)
+        signer = self.engine.signer(body)
+        struck = self._faults.struck(self._request(path, body, signer)) if self._faults.rules else {}
+        return self._held(struck, lambda: self._acted(body, signer, struck))
+
+    def _held(self, struck: dict[str, Rule], make: Callable[[], Reply]) -> Reply:
+        delay = struck.get("delay")
+        if delay is None:
+            return make()
+        if delay.when == "arrival":
+
+            def arrive() -> Reply:
+                self.catch_up()
+                return make()
+
+            return Reply(0, "", hold_seconds=delay.ms / 1000, later=arrive)
+        return replace(make(), hold_seconds=delay.ms / 1000)
+
+    def _acted(self, body: Json, signer: str | None, struck: dict[str, Rule]) -> Reply:
+        if "lose_request" in struck:
+            return Reply(0, "", lost=True)
+        late = struck.get("arrive_late")
+        if late is not None and signer is not None:
+            at_ms = self.engine.state.now_ms + late.ms
+            self._commit("late", {"body": body, "signer": signer, "at_ms": at_ms})
+            return Reply(0, "", lost=True)
+        failure = _failure(struck)
+        if failure is not None and not failure[1]:
+            return failure[0]
+        answer = self._commit("exchange", _signed(body, signer, interference(struck)))
+        if failure is not None:
+            return failure[0]
+        return replace(shaped(200, answer), lost="lose_answer" in struck)
+
+    def _asked(self, body: Json) -> Reply:
+        if not self._faults.rules:
+            return self._read(body)
+        kind = body.get("type") if type(body) is dict else None
+        if type(kind) is not str:
+            return self._read(body)
+        struck = self._faults.struck(self._request("/info", body, None))
+        return self._held(struck, lambda: self._read_with(body, struck))
+
+    def _read_with(self, body: Json, struck: dict[str, Rule]) -> Reply:
+        failure = _failure(struck)
+        if failure is not None:
+            return failure[0]
+        if "empty_read" in struck and "user" in body:
+            return self._read_empty(body)
+        if "stale_read" in struck and (before := self._answers.get(str(body))) is not None:
+            return before
+        return replace(self._read(body), lost="lose_answer" in struck or "lose_request" in struck)
+
+    def _read_empty(self, body: Json) -> Reply:
+        status, answer = self.engine.info({**body, "user": ZERO_ADDRESS})
         return shaped(status, answer)
+
+    def _read(self, body: Json) -> Reply:
+        status, answer = self.engine.info(body)
+        reply = shaped(status, answer)
+        if status == 200:
+            if len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+            self._answers[str(body)] = reply
+        return reply
+
+    def _request(self, path: str, body: Json, signer: str | None) -> Request:
+        if path == "/info":
+            user, coin, oid = body.get("user"), body.get("coin") or (body.get("req") or {}).get("coin"), body.get("oid")
+            return Request(
+                path,
+                body["type"],
+                frozenset([_lower(user)] if is_address(user) else []),
+                frozenset([coin] if type(coin) is str else []),
+                frozenset([oid.lower()] if type(oid) is str else []),
+            )
+        action, state = body["action"], self.engine.state
+        agent = state.agents.get(signer or "")
+        addresses = {signer or "", agent.master if agent else "", _lower(body.get("vaultAddress") or "")}
+        orders = [*action.get("orders", ()), *(m["order"] for m in action.get("modifies", ()))]
+        orders += [action["order"]] if "order" in action else []
+        assets = [o.get("a", o.get("asset")) for o in (*orders, *action.get("cancels", ()), action)]
+        coins = frozenset(state.by_asset[a].coin for a in assets if a in state.by_asset)
+        cloids = [o.get("c") for o in orders] + [c.get("cloid") for c in action.get("cancels", ())]
+        known = frozenset(_lower(c) for c in cloids if c)
+        return Request(path, action["type"], frozenset(a for a in addresses if a), coins, known)
+
+    # Changes: carried out, written down, then answered
+
+    def _commit(self, kind: str, payload: Json) -> Json:
+        now_ms = self.engine.state.now_ms
+        answer = self._apply(kind, payload)
+        if self._journal is not None:
+            self._journal.write(Entry(now_ms, kind, payload, checksum(answer)))
+        return answer
+
+    def _apply(self, kind: str, payload: Json) -> Json:
+        engine = self.engine
+        if kind == "exchange":
+            return engine.execute(payload["body"], payload["signer"], _interference_of(payload.get("faults", ())))
+        if kind == "late":
+            return engine.deliver_late(payload["body"], payload["signer"], payload["at_ms"])
+        if kind == "deposit":
+            return engine.deposit(payload["address"], Decimal(payload["usd"]))
+        if kind == "switches":
+            return engine.set_switches(payload)
+        return engine.append_candles(payload["coin"], candles_of(payload["candles"], self._interval(payload["coin"])))
+
+    def _replay(self) -> None:
+        journal = self._journal
+        if journal is None:
+            return
+        for number, entry in enumerate(journal.entries(), 1):
+            self.engine.advance(entry.now_ms)
+            if checksum(self._apply(entry.kind, entry.payload)) != entry.checksum:
+                raise InvariantBroken(f"ledger entry {number} ({entry.kind}) replays to another answer than it gave")
+        clock = journal.clock()
+        if clock is not None and clock > self.engine.state.now_ms:
+            self.engine.advance(clock)
+
+    # Control
 
     def catch_up(self) -> None:
         """Walk a wall-clock venue to now."""
         if self._clock is not None:
-            self.exchange_engine.advance(max(self._clock.at(self._wall()), self.exchange_engine.state.now_ms))
+            self.engine.advance(max(self._clock.at(self._wall()), self.engine.state.now_ms))
+
+    def set_clock(self, now_ms: int) -> int:
+        """Move a manual clock; returns where it stands."""
+        if self._clock is not None:
+            raise BadInput("now_ms: this venue runs on the wall's clock")
+        self.engine.advance(now_ms)
+        if self._journal is not None:
+            self._journal.write_clock(now_ms)
+        return now_ms
+
+    def deposit(self, address: str, amount: Decimal) -> None:
+        """USDC from outside for an address."""
+        if not is_address(address):
+            raise BadInput(f"address must be 40 hex digits, was {address!r}")
+        self.catch_up()
+        self._commit("deposit", {"address": address, "usd": str(amount)})
+
+    def set_switches(self, values: Json) -> Json:
+        """Turn switches; returns all of them."""
+        self.catch_up()
+        self._commit("switches", values)
+        return self.engine.state.switches.as_json()
+
+    def append_candles(self, coin: str, rows: Json) -> None:
+        """Give a market more candles to come, ``[[ts_ms, open, high, low, close, volume], ...]``."""
+        self.catch_up()
+        self._commit("candles", {"coin": coin, "candles": rows})
+
+    def _interval(self, coin: str) -> timedelta:
+        market = self.engine.state.markets.get(coin)
+        if market is None:
+            raise BadInput(f"coin must be one of {', '.join(self.engine.state.markets)}, was {coin!r}")
+        return market.candles[0].interval
+
+    def add_faults(self, rules: Json) -> Json:
+        """Add fault rules; returns all in force."""
+        return {"faults": self._faults.add(rules)}
+
+    def faults(self) -> Json:
+        return {"faults": self._faults.listed()}
+
+    def clear_faults(self) -> Json:
+        self._faults.rules.clear()
+        return {"faults": []}
 
     def status(self) -> Json:
         """What ``GET /_sim/status`` answers."""
-        state = self.exchange_engine.state
+        self.catch_up()
+        state = self.engine.state
         return {
             "ready": True,
             "now_ms": state.now_ms,
@@ -79,41 +282,64 @@ class Venue:
                 for coin, m in state.markets.items()
             },
             "accounts": len(state.accounts),
+            "faults": len(self._faults.rules),
             "switches": state.switches.as_json(),
         }
 
-    def set_clock(self, now_ms: int) -> int:
-        """Move a manual clock; returns where it stands."""
-        if self._clock is not None:
-            raise BadInput("now_ms: this venue runs on the wall's clock")
-        self.exchange_engine.advance(now_ms)
-        return self.exchange_engine.state.now_ms
-
-    def deposit(self, address: str, amount: Decimal) -> None:
-        self.exchange_engine.deposit(address, amount)
-
-    def set_switches(self, values: Json) -> Json:
-        self.exchange_engine.set_switches(values)
-        return self.exchange_engine.state.switches.as_json()
-
-    def append_candles(self, coin: str, rows: Json) -> None:
-        self.exchange_engine.append_candles(coin, candles_of(rows, self._interval(coin)))
-
-    def _interval(self, coin: str) -> timedelta:
-        market = self.exchange_engine.state.markets.get(coin)
-        if market is None:
-            known = ", ".join(self.exchange_engine.state.markets)
-            raise BadInput(f"coin must be one of {known}, was {coin!r}")
-        return market.candles[0].interval
-
-    def add_faults(self, rules: Json) -> Json:
-        raise BadInput("faults: none are known")
-
-    def clear_faults(self) -> Json:
-        return {"faults": []}
+    def ledger(self) -> Json:
+        """What ``GET /_sim/ledger`` answers."""
+        self.catch_up()
+        return self.engine.dump()
 
     def close(self) -> None:
-        """Nothing is held open without a ledger file."""
+        """Let go of the ledger file."""
+        if self._journal is not None:
+            self._journal.close()
+
+
+def _continued(options: VenueOptions, begun: VenueOptions) -> VenueOptions:
+    """A ledger's own beginning, served where this start wants it."""
+    if options.clock != begun.clock:
+        raise BadInput(f"ledger {options.ledger}: was begun with a {begun.clock} clock, not {options.clock}")
+    return replace(begun, port=options.port, host=options.host, ledger=options.ledger)
+
+
+def _signed(body: Json, signer: str | None, faults: Interference) -> Json:
+    payload: dict[str, Json] = {"body": body, "signer": signer}
+    if faults:
+        payload["faults"] = [
+            {
+                "coin": f.coin,
+                "cloid": f.cloid,
+                "reject": f.reject,
+                "fraction": f.fraction if f.fraction is None else str(f.fraction),
+            }
+            for f in faults
+        ]
+    return payload
+
+
+def _interference_of(raw: Json) -> Interference:
+    return tuple(
+        OrderFault(f["coin"], f["cloid"], f["reject"], None if f["fraction"] is None else Decimal(f["fraction"]))
+        for f in raw
+    )
+
+
+def _failure(struck: dict[str, Rule]) -> tuple[Reply, bool] | None:
+    """(the failing answer, whether the request is carried out all the same)."""
+    if (rule := struck.get("429")) is not None:
+        return Reply(429, "null"), rule.execute
+    if (rule := struck.get("500")) is not None:
+        return Reply(500, "null"), rule.execute
+    if (rule := struck.get("502html")) is not None:
+        return Reply(502, BAD_GATEWAY, "text/html"), rule.execute
+    return None
+
+
+def _lower(address: str) -> str:
+    lower = address.lower()
+    return lower if not lower or lower.startswith("0x") else "0x" + lower
 
 
 def shaped(status: int, answer: Json) -> Reply:

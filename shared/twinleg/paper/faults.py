@@ -1,0 +1,193 @@
+"""Faults on demand: what goes wrong between a client and the venue, by rule.
+
+A rule is a JSON object. ``kind`` says what happens:
+
+    lose_answer    carried out, then the connection is closed without an answer
+    lose_request   not carried out, the connection is closed
+    arrive_late    the connection is closed; carried out once the venue's clock has moved on by ``ms``
+    delay          waits ``ms`` of real time, ``when``: "arrival" (before it is carried out) or "answer"
+    429, 500, 502html   that answer; carried out all the same when ``execute`` is true
+    partial_fill   only ``fraction`` of what an order could match at once is matched
+    reject         an order is refused with ``error``
+    stale_read     a question is answered as it was the last time it was asked
+    empty_read     a question is answered as for an address that never traded and holds nothing
+
+A rule applies where all of ``path``, ``action`` (the action's or question's type), ``address``, ``coin`` and
+``cloid`` that it names match; at most ``count`` times (without it, always), each time with ``probability``, drawn
+from ``seed``. Rules are not part of the ledger: a restarted venue has none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from twinleg.domain.errors import BadInput
+from twinleg.domain.money import decimal_of
+from twinleg.paper.desk import Interference, OrderFault
+
+KINDS = (
+    "lose_answer",
+    "lose_request",
+    "arrive_late",
+    "delay",
+    "429",
+    "500",
+    "502html",
+    "partial_fill",
+    "reject",
+    "stale_read",
+    "empty_read",
+)
+_FIELDS = frozenset(
+    (
+        *("kind", "path", "action", "address", "coin", "cloid", "count", "probability", "seed"),
+        *("ms", "when", "execute", "fraction", "error"),
+    )
+)
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a rule can match on."""
+
+    path: str
+    action: str
+    addresses: frozenset[str]
+    coins: frozenset[str]
+    cloids: frozenset[str]
+
+
+@dataclass(slots=True)
+class Rule:
+    """One fault and where it strikes."""
+
+    kind: str
+    path: str | None = None
+    action: str | None = None
+    address: str | None = None
+    coin: str | None = None
+    cloid: str | None = None
+    count: int | None = None
+    probability: Decimal = Decimal(1)
+    seed: int = 0
+    ms: int = 0
+    when: str = "answer"
+    execute: bool = False
+    fraction: Decimal = Decimal("0.5")
+    error: str = "Insufficient margin to place order."
+    struck: int = 0
+    draw: random.Random = field(default_factory=random.Random)
+
+    def matches(self, request: Request) -> bool:
+        """Whether the rule names this request (before count and probability)."""
+        return (
+            (self.path is None or self.path == request.path)
+            and (self.action is None or self.action == request.action)
+            and (self.address is None or self.address in request.addresses)
+            and (self.coin is None or self.coin in request.coins)
+            and (self.cloid is None or self.cloid in request.cloids)
+            and self._suits(request.path)
+        )
+
+    def _suits(self, path: str) -> bool:
+        if self.kind in ("partial_fill", "reject", "arrive_late"):
+            return path == "/exchange"
+        return path == "/info" or self.kind not in ("stale_read", "empty_read")
+
+    def strikes(self) -> bool:
+        """Draw: whether it happens this time, and count it."""
+        if self.count is not None and self.struck >= self.count:
+            return False
+        if self.probability < 1 and Decimal(self.draw.random()) >= self.probability:
+            return False
+        self.struck += 1
+        return True
+
+    def as_json(self) -> dict[str, Json]:
+        shown = {name: getattr(self, name) for name in (*_FIELDS, "struck")}
+        return {k: str(v) if isinstance(v, Decimal) else v for k, v in shown.items() if v is not None}
+
+
+class Faults:
+    """The rules in force."""
+
+    def __init__(self) -> None:
+        self.rules: list[Rule] = []
+
+    def add(self, body: Json) -> list[Json]:
+        """Add one rule or a list of them; returns all that are in force."""
+        rules = body if isinstance(body, list) else [body]
+        self.rules += [rule_of(rule) for rule in rules]
+        return self.listed()
+
+    def listed(self) -> list[Json]:
+        return [rule.as_json() for rule in self.rules]
+
+    def struck(self, request: Request) -> dict[str, Rule]:
+        """The rules that strike this request, by kind (of one kind the first)."""
+        out: dict[str, Rule] = {}
+        for rule in self.rules:
+            if rule.kind not in out and rule.matches(request) and rule.strikes():
+                out[rule.kind] = rule
+        return out
+
+
+def interference(struck: Mapping[str, Rule]) -> Interference:
+    """The part of the faults that the order desk carries out."""
+    out: list[OrderFault] = []
+    if (rule := struck.get("reject")) is not None:
+        out.append(OrderFault(rule.coin, rule.cloid, reject=rule.error))
+    if (rule := struck.get("partial_fill")) is not None:
+        out.append(OrderFault(rule.coin, rule.cloid, fraction=rule.fraction))
+    return tuple(out)
+
+
+def rule_of(raw: Json) -> Rule:
+    """A rule from JSON; BadInput names the field, its value and what it may be."""
+    if type(raw) is not dict:
+        raise BadInput(f"faults: a rule must be an object, was {raw!r}")
+    unknown = sorted(set(raw) - _FIELDS)
+    if unknown:
+        raise BadInput(f"faults: {unknown[0]!r} is not a field; known are {', '.join(sorted(_FIELDS))}")
+    kind = str(raw.get("kind"))
+    if kind not in KINDS:
+        raise BadInput(f"faults: kind must be one of {', '.join(KINDS)}, was {raw.get('kind')!r}")
+    rule = Rule(kind)
+    for name in ("path", "action", "coin", "when", "error"):
+        if name in raw:
+            setattr(rule, name, _checked(raw, name, str))
+    for name in ("address", "cloid"):
+        if name in raw:
+            setattr(rule, name, _checked(raw, name, str).lower())
+    for name in ("count", "seed", "ms"):
+        if name in raw:
+            setattr(rule, name, _checked(raw, name, int))
+    if "execute" in raw:
+        rule.execute = _checked(raw, "execute", bool)
+    for name in ("probability", "fraction"):
+        if name in raw:
+            setattr(rule, name, _share(raw, name))
+    if rule.when not in ("arrival", "answer"):
+        raise BadInput(f"faults: when must be arrival or answer, was {rule.when!r}")
+    rule.draw = random.Random(rule.seed)
+    return rule
+
+
+def _checked(raw: Json, name: str, kind: type) -> Any:
+    if type(raw[name]) is not kind:
+        raise BadInput(f"faults: {name} must be {kind.__name__}, was {raw[name]!r}")
+    return raw[name]
+
+
+def _share(raw: Json, name: str) -> Decimal:
+    value = raw[name]
+    share = decimal_of(str(value) if type(value) is float else value, f"faults: {name}")
+    if not 0 <= share <= 1:
+        raise BadInput(f"faults: {name} must be from 0 to 1, was {share}")
+    return share

@@ -1,0 +1,89 @@
+"""Request limits, when switched on: weight per minute and client address, and the budget of each trading address.
+
+Source: Hyperliquid docs, rate limits and user limits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from decimal import Decimal
+from typing import Any
+
+from twinleg.paper.accounts import Account
+from twinleg.paper.numbers import rounded, text
+
+WEIGHT_MAX = 1200
+MINUTE_MS = 60_000
+BUDGET = 10_000
+CANCEL_EXTRA = 100_000
+OVER_BUDGET_MS = 10_000
+CENT = Decimal("0.01")
+_LIGHT = frozenset(
+    ("l2Book", "allMids", "clearinghouseState", "orderStatus", "spotClearinghouseState", "exchangeStatus")
+)
+_BY_ROWS = frozenset(("historicalOrders", "userFills", "userFillsByTime", "fundingHistory", "userFunding"))
+CANCELS = frozenset(("cancel", "cancelByCloid"))
+
+Json = Any
+
+
+class MinuteWeight:
+    """The weight one client address used in the last minute of venue time."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, deque[tuple[int, int]]] = {}
+
+    def allows(self, client: str, weight: int, now_ms: int) -> bool:
+        """Count a request unless it would exceed 1200 a minute."""
+        used = self._used.setdefault(client, deque())
+        while used and used[0][0] <= now_ms - MINUTE_MS:
+            used.popleft()
+        if sum(part for _, part in used) + weight > WEIGHT_MAX:
+            return False
+        used.append((now_ms, weight))
+        return True
+
+    def add(self, client: str, weight: int, now_ms: int) -> None:
+        """Count what an answer weighed beyond its request."""
+        if weight:
+            self._used.setdefault(client, deque()).append((now_ms, weight))
+
+
+def weight(path: str, body: Json) -> int:
+    """What a request weighs before its answer is known."""
+    if path == "/exchange":
+        return 1 + _batch(body.get("action", {})) // 40
+    kind = body.get("type")
+    return 2 if kind in _LIGHT else 60 if kind == "userRole" else 20
+
+
+def answer_weight(body: Json, answer: str) -> int:
+    """What the answer's rows add: one per 20 rows, or per 60 candles."""
+    kind = body.get("type")
+    per = 20 if kind in _BY_ROWS else 60 if kind == "candleSnapshot" else 0
+    return len(json.loads(answer)) // per if per and answer.startswith("[") else 0
+
+
+def _batch(action: Json) -> int:
+    return max((len(action[name]) for name in ("orders", "cancels", "modifies") if name in action), default=1)
+
+
+def over_budget(account: Account, action: Json, now_ms: int) -> str | None:
+    """Why an address may not send this now, in the venue's words; None when it may.
+
+    Each address has 10 000 requests and one more for each USDC traded; past that one in 10 seconds.
+    Cancels have min(limit + 100 000, 2 x limit).
+    """
+    limit = BUDGET + int(account.volume)
+    allowed = min(limit + CANCEL_EXTRA, 2 * limit) if action["type"] in CANCELS else limit
+    wanted = account.requests + _batch(action)
+    if wanted <= allowed or now_ms >= account.over_budget_ms + OVER_BUDGET_MS:
+        if wanted > allowed:
+            account.over_budget_ms = now_ms
+        return None
+    traded = text(rounded(account.volume, CENT)).removesuffix(".0")
+    return (
+        f"Too many cumulative requests sent ({wanted} > {allowed}) for cumulative volume traded ${traded}. "
+        "Place taker orders to free up 1 request per USDC traded."
+    )
