@@ -161,7 +161,7 @@ class _Plan:
                 return exits
             hedge = self._leg(self.hedge, hedge_size, self.hedge_limit, leverage, exits.hedge_stop, exits.hedge_target)
             guard = self._guard_price(hedge)
-            if guard is None or (guard - hedge.stop_price) * hedge.side.sign <= 0:
+            if (guard - hedge.stop_price) * hedge.side.sign <= 0:
                 plan = self.main.plan
                 return self._leg(self.main, main_size, self.main_limit, plan.leverage, exits.stop, exits.target), hedge
             nearest = Refused(
@@ -208,11 +208,10 @@ class _Plan:
             liquidation_distance=liquidation_distance(price, liquidation, plan.side),
         )
 
-    def _guard_price(self, leg: LegSize) -> Decimal | None:
-        """The furthest a stop may be: the allowed share of the way to liquidation; None when there is none."""
+    def _guard_price(self, leg: LegSize) -> Decimal:
+        """The furthest a stop may be: the allowed share of the way to liquidation (or to zero, for a long)."""
         share = self.limits.stop_of_liquidation_percent / HUNDRED
-        price = leg.limit_price * (ONE - leg.side.sign * leg.liquidation_distance * share)
-        return price if price > 0 else None
+        return leg.limit_price * (ONE - leg.side.sign * leg.liquidation_distance * share)
 
     def _exits(self, main_size: Decimal) -> _Exits | Refused:
         """Where the main leg leaves, and the same places on the hedge's market.
@@ -225,10 +224,7 @@ class _Plan:
         asked = max(self.intent.stop_percent, self.limits.stop_ranges * self.range_percent)
         stop = mark * (ONE - side.sign * asked / HUNDRED)
         guard = self._guard_price(planned)
-        if guard is not None:
-            stop = max(stop, guard) if side is Side.BUY else min(stop, guard)
-        if stop <= 0:
-            return Refused("stop", f"stop_percent {asked} leaves no price above 0")
+        stop = max(stop, guard) if side is Side.BUY else min(stop, guard)
         stop = view.rules.price(stop, up=side is Side.BUY)
         if (mark - stop) * side.sign <= 0:
             return Refused("stop", f"stop {plain(stop)} is not beyond the mark {plain(mark)}")
