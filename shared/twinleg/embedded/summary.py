@@ -44,12 +44,16 @@ class Records:
     trades: Mapping[str, Sequence[Trade]]
     """By segment, refused ones among them."""
     candles: int
+    intents: int | None = None
+    """Intents that asked to open; None: as many as there are trades."""
     events: Mapping[str, int] = field(default_factory=dict)
     """How often each kind of event was announced."""
     webhook: Mapping[str, int] = field(default_factory=dict)
     """The webhook's answers by reason; ``accepted`` is the one that is no refusal."""
     alerts_duplicate: int = 0
     """Accepted by the webhook, and found to have acted (or to have been decided) before."""
+    dead_letters: int = 0
+    """Messages that nobody could handle."""
 
 
 def summarise(
@@ -80,7 +84,8 @@ def summarise(
         "alerts_duplicate": records.alerts_duplicate,
         "alerts_ignored": records.events.get(EventKind.ALERT_IGNORED.value, 0),
         "signals": records.events.get(EventKind.SIGNAL.value, 0),
-        "intents": len(every),
+        "intents": len(every) if records.intents is None else records.intents,
+        "dead_letters": records.dead_letters,
         "refused": refused_by_code(every),
         "events": dict(sorted(records.events.items())),
         "pnl_usd": number(pnl),
