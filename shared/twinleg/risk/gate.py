@@ -16,6 +16,8 @@
 12. ``tier``                            the venue allows the leverage at that notional
 13. ``stop_too_near`` ``margin_ratio``  the stop is worth its costs; no leg opens on a rung of the ladder
 14. ``loss_at_stop`` ``depth`` ``margin_in_use`` ``free_margin`` ``too_small``   asked again of the final sizes
+
+``unreadable`` is a number nothing can be reckoned with, at any of these steps.
 """
 
 from __future__ import annotations
@@ -231,18 +233,17 @@ def _counts(_: HedgedIntent, book: Book, limits: Limits, __: Views) -> Found:
         ("unwinds", "unwinds_last_day", book.unwinds_last_day, limits.unwinds_per_day_max),
     ):
         if count >= most:
-            yield Refused(code, f"{name} {count} >= {name.split('_last_')[0]}_max {most}")
+            yield Refused(code, f"{name} {count} >= {name.replace('_last_', '_per_')}_max {most}")
 
 
 def _keys(intent: HedgedIntent, book: Book, _: Limits, views: Views) -> Found:
     needed_until = book.now + timedelta(seconds=intent.holding_seconds_max)
     for view in views:
         account = view.plan.account
+        expires = book.keys_expire_at.get(account)
         if account not in book.keys_expire_at:
             yield Refused("key_expiry", f"{account}: when its key expires could not be read")
-            continue
-        expires = book.keys_expire_at[account]
-        if expires is not None and expires < needed_until:
+        elif expires is not None and expires < needed_until:
             yield Refused(
                 "key_expiry",
                 f"{account}: the key expires {expires.isoformat()}, before {needed_until.isoformat()} "
@@ -301,13 +302,11 @@ def _stop_floor(sizes: Sizes, _: HedgedIntent, book: Book, limits: Limits, views
         )
     if book.range_percent is None:
         yield Refused("limits_missing", "the recent range could not be read")
-        return
-    least = limits.stop_ranges_min * book.range_percent
-    if sizes.stop_percent < least:
+    elif sizes.stop_percent < limits.stop_ranges_min * book.range_percent:
         yield Refused(
             "stop_too_near",
-            f"stop_percent {_short(sizes.stop_percent)} < {_short(least)}, {limits.stop_ranges_min} x the one-minute "
-            f"range of {_short(book.range_percent)} %",
+            f"stop_percent {_short(sizes.stop_percent)} < {_short(limits.stop_ranges_min * book.range_percent)}, "
+            f"{limits.stop_ranges_min} x the one-minute range of {_short(book.range_percent)} %",
         )
 
 
