@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -31,24 +32,68 @@ def serve(options: VenueOptions) -> None:
 
 
 async def _serve(options: VenueOptions) -> None:
-    venue = Venue(options, wall_ms)
-    face = Face(venue)
-    runner = web.ServerRunner(web.Server(face.handle, access_log=None), handle_signals=False)
-    await runner.setup()
-    site = web.TCPSite(runner, options.host, options.port, backlog=256)
-    await site.start()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    port = runner.addresses[0][1]
-    print(f"paper venue listening on http://{options.host}:{port}", flush=True)
-    ticking = asyncio.create_task(_tick(venue)) if options.clock == "wall" else None
-    await stop.wait()
-    if ticking is not None:
-        ticking.cancel()
-    await runner.cleanup()
-    venue.close()
+    await _run(Venue(options, wall_ms), stop, lambda url: print(f"paper venue listening on {url}", flush=True))
+
+
+async def _run(venue: Venue, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+    options = venue.options
+    runner = web.ServerRunner(web.Server(Face(venue).handle, access_log=None), handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, options.host, options.port, backlog=256).start()
+        ready(f"http://{options.host}:{runner.addresses[0][1]}")
+        ticking = asyncio.create_task(_tick(venue)) if options.clock == "wall" else None
+        await stop.wait()
+        if ticking is not None:
+            ticking.cancel()
+    finally:
+        await runner.cleanup()
+        venue.close()
+
+
+class ThreadServer:
+    """A venue served by a thread of this process, at ``url`` until ``stop``."""
+
+    def __init__(self, options: VenueOptions) -> None:
+        self.venue = Venue(options, wall_ms)
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._started = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._main, name="paper-venue", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _main(self) -> None:
+        try:
+            self._loop.run_until_complete(_run(self.venue, self._stop, self._ready))
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._loop.close()
+            self._started.set()
+
+    def _ready(self, url: str) -> None:
+        self.url = url
+        self._started.set()
+
+    def stop(self) -> None:
+        """End it cleanly; the ledger file is let go."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+
+def serve_in_thread(options: VenueOptions) -> ThreadServer:
+    """Serve a venue from a thread; returns once it listens."""
+    return ThreadServer(options)
 
 
 async def _tick(venue: Venue) -> None:
