@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +18,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Rejected, Unavailable
+from twinleg.domain.errors import (
+    BadInput,
+    Conflict,
+    InvariantBroken,
+    OutcomeUnknown,
+    Rejected,
+    TwinlegError,
+    Unavailable,
+)
 from twinleg.domain.messages import Topic
 
 ORDERING_KEY = "ordering_key"
@@ -304,7 +313,7 @@ def answer_for(error: BaseException | None) -> Answer:
     if error is None:
         return Answer(204)
     if isinstance(error, Rejected):
-        return Answer(200, _line(error))
+        return Answer(200, reason_for(error))
     return _failure(error)
 
 
@@ -313,19 +322,14 @@ def answer_for_client(error: BaseException | None) -> Answer:
     if error is None:
         return Answer(200, "ok")
     if isinstance(error, BadInput):
-        return Answer(400, _line(error))
+        return Answer(400, reason_for(error))
     if isinstance(error, Rejected):
-        return Answer(422, _line(error))
+        return Answer(422, reason_for(error))
     return _failure(error)
 
 
 def _failure(error: BaseException) -> Answer:
-    if isinstance(error, Unavailable | OutcomeUnknown):
-        return Answer(503, _line(error))
-    if isinstance(error, InvariantBroken):
-        return Answer(500, _line(error))
-    # The text of an error that is not ours may quote anything, a secret too.
-    return Answer(500, type(error).__name__)
+    return Answer(503 if isinstance(error, Unavailable | OutcomeUnknown) else 500, reason_for(error))
 
 
 def severity_for(error: BaseException | None) -> str:
@@ -337,5 +341,15 @@ def severity_for(error: BaseException | None) -> str:
     return "CRITICAL" if isinstance(error, InvariantBroken) else "ERROR"
 
 
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".replace("\n", " ")
+def reason_for(error: BaseException) -> str:
+    """An error as one line for an answer, a dead letter or a log.
+
+    Of an error that is not ours only the kind is told: its text may quote anything, a secret too.
+    """
+    kind = type(error).__name__
+    return " ".join(f"{kind}: {error}".split()) if isinstance(error, TwinlegError) else kind
+
+
+def stack_of(error: BaseException) -> str:
+    """Where an error came from, without its text."""
+    return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from twinleg.adapters.local.sqlite import Database, Row, Synchronous
-from twinleg.domain.errors import BadInput, TwinlegError
+from twinleg.domain.errors import BadInput, TwinlegError, Unavailable
 from twinleg.engine.ports import Clock, Steps
+from twinleg.wire import reason_for, stack_of
 
 LOG = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ class LocalBus:
         self._in_hand: set[int] = set()
         self._news = threading.Condition()
         self._published = 0
+        self._since_pruned: Counter[str] = Counter()
 
     # -- publishing ------------------------------------------------------------------------------
 
@@ -100,8 +103,8 @@ class LocalBus:
         with self._news:
             self._published += 1
             self._news.notify_all()
-        if topic in self._kept and self._published % _PRUNE_EVERY == 0:
-            self._prune(topic)
+        if topic in self._kept:
+            self._prune_sometimes(topic, "1", self._kept[topic])
         return str(seq)
 
     # -- delivering ------------------------------------------------------------------------------
@@ -225,18 +228,16 @@ class LocalBus:
         try:
             status = self._subscriptions[envelope.topic].handler(envelope)
             return None if 200 <= status < 300 else f"answered {status}"
-        except TwinlegError as error:
-            return f"{type(error).__name__}: {error}"
         except Exception as error:
-            # The text of a foreign error may quote anything, a secret too: only its name goes further.
-            LOG.exception("a handler failed", extra={"topic": envelope.topic, "message_id": envelope.message_id})
-            return type(error).__name__
+            if not isinstance(error, TwinlegError):
+                LOG.error("a handler failed", extra={"topic": envelope.topic, "stack_trace": stack_of(error)})
+            return reason_for(error)
 
     def _acknowledge(self, envelope: Envelope) -> None:
         seq = int(envelope.message_id)
         self._step_write("bus.acknowledge", envelope, "UPDATE messages SET done = 1 WHERE seq = ?", (seq,))
-        if seq % _PRUNE_EVERY == 0:
-            self._prune_handled(envelope.topic)
+        if envelope.topic not in self._kept:
+            self._prune_sometimes(envelope.topic, "done = 1", self._handled_kept)
 
     def _postpone(self, envelope: Envelope, reason: str) -> None:
         seconds = min(BACKOFF_SECONDS_MIN * 2 ** (envelope.delivery_attempt - 1), BACKOFF_SECONDS_MAX)
@@ -277,17 +278,15 @@ class LocalBus:
 
     # -- pruning ---------------------------------------------------------------------------------
 
-    def _prune(self, topic: str) -> None:
-        self._prune_where(topic, "1", self._kept[topic])
-
-    def _prune_handled(self, topic: str) -> None:
-        self._prune_where(topic, "done = 1", self._kept.get(topic, self._handled_kept))
-
-    def _prune_where(self, topic: str, condition: str, kept: int) -> None:
+    def _prune_sometimes(self, topic: str, condition: str, kept: int) -> None:
+        """Delete all but the newest, at a process's first message of a topic and every so many after it."""
+        self._since_pruned[topic] += 1
+        if self._since_pruned[topic] % _PRUNE_EVERY != 1:
+            return
         newest = f"SELECT seq FROM messages WHERE topic = ? AND {condition} ORDER BY seq DESC LIMIT 1 OFFSET ?"
-        self.database.write(
-            f"DELETE FROM messages WHERE topic = ? AND {condition} AND seq <= ({newest})", (topic, topic, kept)
-        )
+        sql = f"DELETE FROM messages WHERE topic = ? AND {condition} AND seq <= ({newest})"
+        with suppress(Unavailable):  # what was just written is durable; tidying can wait
+            self.database.write(sql, (topic, topic, kept))
 
 
 _COLUMNS = "m.seq, m.topic, m.key, m.data, m.attributes, m.attempt, m.published_us"

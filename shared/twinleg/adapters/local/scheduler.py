@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from twinleg.domain.errors import BadInput
 from twinleg.engine.ports import Clock
-from twinleg.wire import severity_for
+from twinleg.wire import reason_for, severity_for, stack_of
 
 LOG = logging.getLogger(__name__)
 
@@ -113,8 +113,7 @@ class _Scheduled:
             self.job.run()
         except Exception as error:
             LOG.log(
-                logging.getLevelName(severity_for(error)),
+                logging.getLevelNamesMapping()[severity_for(error)],
                 "a job failed",
-                extra={"job": self.job.name, "reason": f"{type(error).__name__}: {error}"},
-                exc_info=error,
+                extra={"job": self.job.name, "reason": reason_for(error), "stack_trace": stack_of(error)},
             )
