@@ -290,6 +290,10 @@ def test_arithmetic_that_fails_is_a_refusal() -> None:
     assert isinstance(review(intent(), book(main=unread)), Refused)
 
 
+def test_a_time_without_its_zone_is_a_refusal() -> None:
+    assert refusal(intent(created_at=NOW.replace(tzinfo=None))).code == "unreadable"
+
+
 # -- the final sizes are asked again, whoever made them -------------------------------------------------
 
 

@@ -52,7 +52,7 @@ def review(intent: HedgedIntent, book: Book) -> Approved | Refused:
         return Refused("limits_missing", "the limits could not be read")
     try:
         return _decide(intent, book, book.limits)
-    except (BadInput, ArithmeticError) as problem:
+    except (BadInput, ArithmeticError, TypeError) as problem:  # e.g. not a number, or a time without its zone
         return Refused("unreadable", f"the book cannot be reckoned with: {problem}")
 
 
