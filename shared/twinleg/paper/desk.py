@@ -249,7 +249,9 @@ def _place_limit(
     _adopt(state, order, children)
     matching.cancel_own_crossing(state, order, order.limit, order.size)
     matching.trade(state, order, quotes)
-    return _settle(state, account, market, order, immediate)
+    status = _settle(state, market, order, immediate)
+    matching.keep_reduce_only(state, account, market)
+    return status
 
 
 def _adopt(state: State, parent: Order, children: Sequence[Order]) -> None:
@@ -267,7 +269,7 @@ def _adopt(state: State, parent: Order, children: Sequence[Order]) -> None:
         state.set_status(child, "open")
 
 
-def _settle(state: State, account: Account, market: Market, order: Order, immediate: bool) -> Status:
+def _settle(state: State, market: Market, order: Order, immediate: bool) -> Status:
     """After matching: filled, resting, or the rest dropped."""
     filled = order.filled > 0
     if not order.size:
@@ -279,7 +281,6 @@ def _settle(state: State, account: Account, market: Market, order: Order, immedi
     else:
         matching.rest(state, order)
         state.set_status(order, "open")
-        matching.keep_reduce_only(state, account, market)
         if not filled or state.switches.partial_gtc_answer == "resting":
             return _resting(order)
     return filled_status(market, order)

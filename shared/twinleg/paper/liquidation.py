@@ -102,6 +102,7 @@ def _sell(state: State, account: Account, market: Market, position: Position) ->
         matching.finish(state, order, state.switches.partial_ioc_status)
     else:
         matching.complete(state, order)
+    matching.keep_reduce_only(state, account, market)
     if not account.positions:
         _absorb_debt(state, account)
 

@@ -80,7 +80,11 @@ def released_by_closing(account: Account, market: Market, closing: Decimal) -> D
 
 
 def trade(state: State, taker: Order, quotes: list[Quote], liquidation: dict[str, Any] | None = None) -> None:
-    """Execute a plan. Makers fill at their own prices; one trade id and hash per match."""
+    """Execute a plan. Makers fill at their own prices; one trade id and hash per match.
+
+    The caller ends the taker's order and then calls ``keep_reduce_only`` for its account, so that a filled stop
+    ends its sibling before the flat position would.
+    """
     market = state.markets[taker.coin]
     makers: list[Order] = []
     for price, size, maker in quotes:
@@ -99,8 +103,6 @@ def trade(state: State, taker: Order, quotes: list[Quote], liquidation: dict[str
         if maker.live and not maker.size:
             complete(state, maker)
         keep_reduce_only(state, state.accounts[maker.user], market)
-    if quotes:
-        keep_reduce_only(state, state.accounts[taker.user], market)
 
 
 def fill(

@@ -53,11 +53,11 @@ def _trigger(state: State, market: Market, order: Order) -> None:
     elif not order.trigger_is_market:
         order.tif = "Gtc"
         matching.rest(state, order)
-        matching.keep_reduce_only(state, account, market)
     elif order.filled:
         matching.finish(state, order, state.switches.partial_ioc_status)
     else:
         matching.finish(state, order, "marketOrderNoLiquidityRejected")
+    matching.keep_reduce_only(state, account, market)
 
 
 def _market_limit(state: State, market: Market, order: Order) -> Decimal:
