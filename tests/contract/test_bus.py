@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -259,7 +260,9 @@ def test_at_whatever_step_the_process_dies_nothing_is_lost_and_order_holds(tmp_p
             if count == at:
                 raise _PowerCut
 
-        first, published, handled = LocalBus(path, Steps(die), clock, synchronous="NORMAL"), [], []
+        first = LocalBus(path, Steps(die), clock, synchronous="NORMAL")
+        published: list[str] = []
+        handled: list[str] = []
 
         def handle(envelope: Envelope, handled: list[str] = handled) -> int:
             handled.append(envelope.data.decode())
@@ -468,6 +471,10 @@ def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.002)
 
 
+def _has(things: list[float], count: int) -> bool:
+    return len(things) == count
+
+
 @pytest.fixture(params=list(ADAPTERS))
 def wall_bus(request: pytest.FixtureRequest, tmp_path: Path) -> LocalBus:
     return ADAPTERS[request.param](tmp_path, SystemClock())
@@ -475,13 +482,18 @@ def wall_bus(request: pytest.FixtureRequest, tmp_path: Path) -> LocalBus:
 
 def test_running_it_delivers_what_is_published_soon(wall_bus: LocalBus) -> None:
     arrived: list[float] = []
-    wall_bus.subscribe("alerts", lambda _: arrived.append(time.monotonic()) or 200)
+
+    def note(_: Envelope) -> int:
+        arrived.append(time.monotonic())
+        return 200
+
+    wall_bus.subscribe("alerts", note)
     with Running(wall_bus) as bus:
         time.sleep(0.05)
         for number in range(5):
             asked = time.monotonic()
             bus.publish("alerts", b"x")
-            _until(lambda expected=number + 1: len(arrived) == expected)
+            _until(partial(_has, arrived, number + 1))
             assert arrived[-1] - asked < 0.2, "a publish wakes its worker rather than wait for the poll"
 
 
