@@ -1,17 +1,33 @@
 """Values that many tests start from."""
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from twinleg.adapters.local.clocks import ReplayClock
+from twinleg.bootstrap import System, account_addresses, function_app, local_system
+from twinleg.domain.candles import Candle, ms_from_utc, utc_from_ms
 from twinleg.domain.messages import HedgedIntent, IntentAction, LegPlan
 from twinleg.domain.orders import LegRole, Side
 from twinleg.domain.signals import Direction
 from twinleg.domain.trades import Trade
+from twinleg.embedded.replay import alert_json, settings_text
+from twinleg.embedded.runtime import Runtime, prepare
+from twinleg.embedded.venue_process import VenueControl
+from twinleg.engine.ports import SignerRole, Steps
 from twinleg.engine.saga import proposed
+from twinleg.engine.system import Engine
+from twinleg.paper.options import VenueOptions
+from twinleg.paper.server import Face
+from twinleg.paper.venue import Venue
+from twinleg.settings import parse
 
 AT = datetime(2025, 1, 6, 12, 0, tzinfo=UTC)
 
@@ -50,3 +66,167 @@ def make_trade(make_intent: Callable[..., HedgedIntent]) -> Callable[..., Trade]
         return proposed(make_intent(), AT).model_copy(update=changes)
 
     return make
+
+
+# -- a whole desk on the paper venue ---------------------------------------------------------------
+
+
+class VenueThread:
+    """The paper venue's own HTTP server, in a thread of the test."""
+
+    def __init__(self, options: VenueOptions) -> None:
+        self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=(options,), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def _run(self, options: VenueOptions) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._serve(options))
+        self._loop.close()
+
+    async def _serve(self, options: VenueOptions) -> None:
+        venue = Venue(options, lambda: 0)
+        runner = web.ServerRunner(web.Server(Face(venue).handle, access_log=None), handle_signals=False)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self._stop = asyncio.Event()
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+        venue.close()
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+
+class World:
+    """Both accounts on a paper venue of their own, the five functions around them, and a clock that stands still.
+
+    The venue answers over real HTTP; nothing is replaced by a stand-in.
+    """
+
+    def __init__(self, folder: Path, closes: Sequence[str], coin: str = "BTC", **limits: str) -> None:
+        self.coin, self.folder = coin, folder
+        start = datetime(2025, 1, 6, 0, 0, tzinfo=UTC)
+        self.candles = candles_of(closes, start)
+        self.history = HISTORY
+        options = VenueOptions(
+            candles={coin: self.candles}, open_accounts=True, start_ms=ms_from_utc(self.candles[HISTORY].opened_at)
+        )
+        self.server = VenueThread(options)
+        self.control = VenueControl(self.server.url)
+        self.limits = {name: f'"{value}"' if not value.isdigit() else value for name, value in limits.items()}
+        self.fired: dict[str, datetime] = {}
+        self.system = self.new_system()
+        self.runtime = Runtime(self.system)
+        prepare(self.system)
+        self.runtime.minute(self.candles[HISTORY].opened_at + timedelta(seconds=1))
+
+    def new_system(self, steps: Steps | None = None) -> System:
+        """A system as a new process would build it, on the same file and the venue's own time."""
+        script = {"limits": self.limits, "market": {"strategies": '["tradingview"]'}}
+        settings = parse(settings_text(self.coin, self.server.url, script), {})
+        clock = ReplayClock(utc_from_ms(int(self.control.status()["now_ms"])))
+        clock.follow(self.control.advance_to)
+        return local_system(settings, {}, clock=clock, steps=steps, path=self.folder / "twinleg.sqlite")
+
+    def restart(self, steps: Steps | None = None) -> None:
+        """What happens when the process dies and is started again."""
+        self.system = self.new_system(steps)
+        self.runtime = Runtime(self.system)
+
+    def engine(self, role: SignerRole = SignerRole.EXECUTE) -> Engine:
+        return self.system.engine(role)
+
+    @property
+    def market(self) -> str:
+        return f"hyperliquid:{self.coin}"
+
+    def address(self, account: str) -> str:
+        return account_addresses(self.system.settings)[account][1]
+
+    def alert(self, action: str, id: str, **more: str) -> list[int]:
+        """Put an alert through the webhook function and everything it sets off; the same id is the same alert."""
+        self.system.clock.sleep(1)
+        fired_at = self.fired.setdefault(id, self.system.clock.now())
+        body = alert_json(self.coin, action, fired_at, id, **more)
+        status = self.post(body)
+        self.deliver()
+        return status
+
+    def post(self, body: str | bytes, secret: str = "paper") -> list[int]:
+        client = function_app("webhook").test_client()
+        return [client.post(f"/{secret}", data=body, content_type="application/json").status_code]
+
+    def deliver(self) -> None:
+        self.runtime.bus.deliver_due(self.system.clock.now())
+
+    def minutes(self, count: int = 1) -> None:
+        """Replay minutes: candles close, ingest, signals, the sweep."""
+        for _ in range(count):
+            at = self.system.clock.now().replace(second=0, microsecond=0) + timedelta(minutes=1, seconds=1)
+            self.runtime.minute(at)
+
+    def sweep(self) -> int:
+        return self.runtime.call("risk")
+
+    def trades(self) -> list[Trade]:
+        stored = self.system.store.query("trades", order_by="created_at")
+        return [Trade.model_validate(t.data) for t in stored]
+
+    def trade(self) -> Trade:
+        """The newest trade."""
+        return self.trades()[-1]
+
+    def position(self, account: str) -> Decimal:
+        """Signed size the venue says the account holds."""
+        found = self.system.venues.of(account).account(account).position(self.market)
+        return found.size if found else Decimal(0)
+
+    def fills(self, account: str) -> list[dict[str, Any]]:
+        """The account's fills in the venue's own ledger."""
+        address = self.address(account)
+        return [f for f in self.control.ledger()["fills"] if f["user"].lower() == address]
+
+    def fault(self, **rule: Any) -> None:
+        self.control.faults([rule])
+
+    def events(self, kind: str) -> list[str]:
+        return [e.data["summary"] for e in self.system.store.query("audit", {"kind": kind}, order_by="at")]
+
+    def close(self) -> None:
+        self.server.stop()
+
+
+HISTORY = 30
+
+
+def candles_of(closes: Sequence[str], start: datetime) -> list[Candle]:
+    """One-minute candles through these closes, after HISTORY calm ones at the first."""
+    found: list[Candle] = []
+    before = Decimal(closes[0])
+    for number, text in enumerate([closes[0]] * HISTORY + list(closes)):
+        close = Decimal(text)
+        high, low = max(before, close) * Decimal("1.0001"), min(before, close) * Decimal("0.9999")
+        found.append(Candle(start + timedelta(minutes=number), before, high, low, close, Decimal(10)))
+        before = close
+    return found
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Makes worlds: ``world(["100000", "99000", …], stop_percent="2")``."""
+    made: list[World] = []
+
+    def make(closes: Sequence[str] = ("100000",) * 60, **limits: str) -> World:
+        folder = tmp_path / f"world{len(made)}"
+        folder.mkdir()
+        made.append(World(folder, closes, **limits))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

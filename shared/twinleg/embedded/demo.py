@@ -238,22 +238,20 @@ def _table(summary: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title="Trades", title_justify="left")
-    for column in ("segment", "id", "opened", "direction", "main leg", "hedge leg", "P&L USD", "why closed"):
-        table.add_column(column, overflow="fold")
+    for column in ("segment", "opened", "main leg", "hedge leg", "P&L USD", "why closed"):
+        table.add_column(column, overflow="fold", justify="right" if column == "P&L USD" else "left")
     for trade in summary["trades"]:
         if trade["state"] == "REFUSED":
             continue
         legs = [trade["main"], trade["hedge"]]
         table.add_row(
             trade["segment"],
-            trade["id"],
-            str(trade["opened_at"] or "")[5:16].replace("T", " "),
-            trade["direction"],
+            str(trade["opened_at"] or "never")[5:16].replace("T", " "),
             *(f"{leg['side']} {leg['size']} @ {leg['entry_price']} → {leg['exit_price'] or '-'}" for leg in legs),
             f"{trade['pnl_usd']:+.2f}",
             trade["why_closed"] or trade["state"],
         )
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     console.print(table)
     for name in ("candles", "signals", "intents", "refused", "alerts_received", "alerts_refused", "alerts_duplicate"):
         console.print(f"{name}: {summary[name]}")

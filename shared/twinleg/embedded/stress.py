@@ -14,7 +14,7 @@ from twinleg.embedded.replay import Hook, PostedAlert, Script, alert_json, minut
 
 START = datetime(2025, 1, 6, 0, 0, tzinfo=UTC)
 HISTORY = 60
-HOLDING_SECONDS = 600
+HOLDING_SECONDS = 1500
 LIMITS = {
     "holding_seconds_max": str(HOLDING_SECONDS),
     "net_stop_percent": '"50"',
@@ -42,8 +42,7 @@ def stress_script(market: str, seed: int, price: Decimal, hedge_address: str) ->
     scene.hook(lambda venue: venue.clear_faults())
     scene.hook(lambda venue: venue.switches(triggers_enabled=False))
     scene.open("buy", "ladder")
-    scene.move("-0.0125", 8)
-    scene.move("-0.0125", 10)
+    scene.move("-0.018", 12)
     scene.hook(lambda venue: venue.switches(triggers_enabled=True))
     scene.calm(6)
     return Script(

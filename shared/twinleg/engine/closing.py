@@ -148,12 +148,7 @@ class Closing:
                 "unwinds": [*desk.unwinds, now] if unwound else desk.unwinds,
             }
         )
-        status: Write = Replace(
-            "intents",
-            noted.intent.intent_id,
-            document(noted.intent)
-            | {"status": "closed", "status_reason": closed.why_closed, "summary": f"closed: {closed.why_closed}"},
-        )
+        status = self.book.intent_status(noted, "closed", closed.why_closed)
         writes = [*self.book.slot_writes(noted, ""), self.book.desk_write(left, desk_version), status]
         limits = self.engine.limits(noted.intent.strategy)
         unwinds = left.since(left.unwinds, now, 86_400)

@@ -37,8 +37,7 @@ from twinleg.engine.legs import (
     venue_of,
 )
 from twinleg.engine.orderpath import ActionRecord, ActionState
-from twinleg.engine.ports import Check, Replace, SetLeverage, Write
-from twinleg.engine.records import document
+from twinleg.engine.ports import Check, SetLeverage, Write
 from twinleg.engine.survey import survey
 from twinleg.engine.system import Engine
 from twinleg.engine.tradebook import TradeBook, order_id_for
@@ -115,7 +114,7 @@ class Saga:
             *self.book.slot_writes(trade, trade.trade_id),
             self.book.desk_write(counted, desk_version),
             Check("control", "trading", control_version),
-            self._intent_status(trade, "approved", verdict.reason),
+            self.book.intent_status(trade, "approved", verdict.reason),
         )
         self.engine.announce(
             EventKind.APPROVED, verdict.reason, trade_id=trade.trade_id, market=trade.main.market, account=trade.main.account
@@ -124,7 +123,7 @@ class Saga:
 
     def _refuse(self, trade: Trade, version: str, code: str, reason: str) -> None:
         """End a trade that holds nothing, giving back what it claimed."""
-        writes: list[Write] = [self._intent_status(trade, f"refused: {code}", reason)]
+        writes: list[Write] = [self.book.intent_status(trade, f"refused: {code}", reason)]
         if trade.state is not TradeState.PROPOSED:
             desk, desk_version = self.book.desk()
             left = desk.model_copy(update={"open_trades": [t for t in desk.open_trades if t != trade.trade_id]})
@@ -133,14 +132,6 @@ class Saga:
         self.book.write(trade, version, ended, *writes)
         self.engine.announce(
             EventKind.REFUSED, f"{code}: {reason}", trade_id=trade.trade_id, market=trade.main.market
-        )
-
-    def _intent_status(self, trade: Trade, status: str, reason: str) -> Write:
-        intent = trade.intent
-        return Replace(
-            "intents",
-            intent.intent_id,
-            document(intent) | {"status": status, "status_reason": reason, "summary": f"{status}: {reason}"},
         )
 
     # -- APPROVED --------------------------------------------------------------------------------
@@ -382,7 +373,7 @@ class Saga:
             opened_at=now,
             close_by=now + timedelta(seconds=noted.intent.holding_seconds_max),
         )
-        self.book.write(trade, version, opened, self._intent_status(trade, "opened", "both legs filled and guarded"))
+        self.book.write(trade, version, opened, self.book.intent_status(trade, "opened", "both legs filled and guarded"))
         self.engine.announce(
             EventKind.OPENED,
             f"{opened.intent.direction} {plain(opened.main.size_filled)} {opened.main.market} at "

@@ -71,8 +71,8 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
     if trigger is None:
         return _ignore_alert(engine, alert, "the same text arrived before, within its window", plan.market)
     wanted = _wanted(alert)
-    if isinstance(wanted, str):
-        return _ignore_alert(engine, alert, wanted, plan.market)
+    if isinstance(wanted, Ignored):
+        return _ignore_alert(engine, alert, wanted.reason, plan.market)
     id = intent_id(strategy.name, plan.market, trigger)
     if engine.store.get("intents", id) is not None:
         engine.announce(
@@ -274,11 +274,16 @@ class Exit:
     direction: Direction | None
 
 
-def _wanted(alert: AlertReceived) -> Direction | Exit | str:
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    reason: str
+
+
+def _wanted(alert: AlertReceived) -> Direction | Exit | Ignored:
     """What an alert asks for: a direction to open, a position to leave, or the reason it is ignored."""
     match alert.action:
         case AlertAction.ADD:
-            return "it adds to a position, which this system does not do"
+            return Ignored("it adds to a position, which this system does not do")
         case AlertAction.OPEN_LONG | AlertAction.REVERSE_TO_LONG:
             return Direction.LONG
         case AlertAction.OPEN_SHORT | AlertAction.REVERSE_TO_SHORT:
@@ -291,7 +296,6 @@ def _wanted(alert: AlertReceived) -> Direction | Exit | str:
             return Exit(alert.fraction or REDUCE_FRACTION, None)
         case AlertAction.CLOSE:
             return Exit(alert.fraction or Decimal(1), None)
-    return f"its action {alert.action} is not understood"
 
 
 def _exit(engine: Engine, plan: MarketPlan, alert: AlertReceived, wanted: Exit, trigger: str) -> Decision:

@@ -106,6 +106,15 @@ class TradeBook:
             trade = trade.with_leg(leg)
         return trade
 
+    def intent_status(self, trade: Trade, status: str, reason: str) -> Write:
+        """What became of the intent, beside the decision it was."""
+        id = trade.intent.intent_id
+        stored = self.engine.store.get("intents", id)
+        data = dict(stored.data) if stored else document(trade.intent)
+        return Replace(
+            "intents", id, data | {"status": status, "status_reason": reason, "summary": f"{status}: {reason}"}
+        )
+
     # -- slots and caps --------------------------------------------------------------------------
 
     def slots(self, trade: Trade) -> list[tuple[str, Stored | None]]:
