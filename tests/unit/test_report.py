@@ -273,7 +273,7 @@ def test_a_risk_number_nobody_measured_is_not_zero() -> None:
 def test_a_liquidation_in_the_stress_is_seen_at_the_top() -> None:
     segments = {"replay": CLEAN, "stress": CLEAN | {"liquidations": 1}}
     page = render_report(ReportData("x", [], CLEAN | {"liquidations": 1, "segments": segments}))
-    assert '<b class="bad">1</b><span class="by">replay 0 · stress 1</span>' in page
+    assert '<b class="bad">1</b><span class="by">replay 0</span><span class="by">stress 1</span>' in page
 
 
 def test_the_stress_is_labelled_as_synthetic() -> None:

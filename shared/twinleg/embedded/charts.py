@@ -16,6 +16,8 @@ from itertools import pairwise
 WIDTH = 1000
 LEFT, RIGHT = 64, 92
 POINTS_MAX = 1400
+CHARACTER = 7.0
+"""About the width of one character of a label, in pixels."""
 
 Point = tuple[float, float | None]
 """Epoch seconds and a value; None breaks the line."""
@@ -129,6 +131,15 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in LOG_TICKS if low <= tick <= high]
 
 
+def sparse(ticks: Sequence[float], axis: Axis, gap: float = 15) -> list[float]:
+    """Those of the ticks, from the lowest on, whose labels do not touch."""
+    kept: list[float] = []
+    for tick in ticks:
+        if not kept or abs(axis(tick) - axis(kept[-1])) >= gap:
+            kept.append(tick)
+    return kept
+
+
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 TIME_STEPS = (MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE, HOUR, 2 * HOUR, 3 * HOUR,
               6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 4 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 90 * DAY, 365 * DAY)  # fmt: skip
@@ -202,7 +213,7 @@ def pieces(points: Sequence[Point], panel: Panel) -> list[list[tuple[float, floa
 # -- charts ----------------------------------------------------------------------------------------
 
 
-def frame(panel: Panel, y_ticks: Sequence[float], y_text: Callable[[float], str], times: bool = True) -> str:
+def frame(panel: Panel, y_ticks: Sequence[float], y_text: Callable[[float], str]) -> str:
     """Grid, axis labels and the times below."""
     parts = []
     right = panel.x.at_high
@@ -210,12 +221,14 @@ def frame(panel: Panel, y_ticks: Sequence[float], y_text: Callable[[float], str]
         y = panel.y(value)
         parts.append(rule(panel.x.at_low, y, right, y, "grid"))
         parts.append(label(panel.x.at_low - 8, y + 4, y_text(value), anchor="end"))
+    taken = 0.0
     for tick, text in time_ticks(panel.x.low, panel.x.high, max(2, round((right - panel.x.at_low) / 105))):
-        x = panel.x(tick)
+        x, half = panel.x(tick), len(text) * CHARACTER / 2
+        middle = min(max(x, panel.x.at_low + half - 6), right - half + 40)
         parts.append(rule(x, panel.top, x, panel.bottom, "grid"))
-        if times:
-            anchor = "start" if x < panel.x.at_low + 30 else ("end" if x > right - 20 else "middle")
-            parts.append(label(x, panel.bottom + 18, text, anchor=anchor))
+        if middle - half > taken:
+            parts.append(label(middle, panel.bottom + 18, text, anchor="middle"))
+            taken = middle + half + 6
     parts.append(rule(panel.x.at_low, panel.bottom, right, panel.bottom, "axis"))
     return "".join(parts)
 
@@ -241,7 +254,7 @@ def line_chart(
     span: tuple[float, float],
     *,
     name: str,
-    text: Callable[[float], str],
+    text: Callable[[float], str] | None = None,
     thresholds: Sequence[Threshold] = (),
     log: bool = False,
     floor: float | None = None,
@@ -249,7 +262,8 @@ def line_chart(
 ) -> str:
     """Lines over time with their names at their right ends, and thresholds across.
 
-    *floor* is the lowest value the axis must show. Says so in the chart when there is nothing to draw.
+    *text* writes the values on the axis. *floor* is the lowest value the axis must show. Says so in the chart when
+    there is nothing to draw.
     """
     top, bottom = 10.0, height - 26
     values = [value for line in lines for _, value in line.points if value is not None]
@@ -260,7 +274,9 @@ def line_chart(
     if log:
         low, high = max(min(reach, default=1.0) * 0.9, 0.1), max(reach, default=10.0) * 1.25
     panel = Panel(Axis(*span, LEFT, WIDTH - RIGHT), Axis(low, high, bottom, top, log), top, bottom)
-    parts = [frame(panel, log_ticks(low, high) if log else nice_ticks(low, high, 4), text)]
+    ticks = sparse(log_ticks(low, high), panel.y) if log else nice_ticks(low, high, 4)
+    places = places_for(ticks)
+    parts = [frame(panel, ticks, text or (lambda value: grouped(value, places)))]
     levels = [panel.y(mark.value) for mark in thresholds]
     parts += [rule(LEFT, y, WIDTH - RIGHT, y, "threshold") for y in levels]
     ends: list[tuple[float, str, str]] = [

@@ -7,8 +7,10 @@ cover each other. Main legs are large, hedges small.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
 from twinleg.domain.candles import Candle
@@ -41,6 +43,8 @@ from twinleg.embedded.report_data import Ending, ending
 
 CANDLESTICKS_MAX = 260
 """With more candles than this a close line within its high-low band is drawn instead."""
+FULL_MARKS_MAX = 40
+"""With more trades than this on one chart they are drawn small and without their numbers."""
 RAIL_KINDS = {
     EventKind.REFUSED: "refused",
     EventKind.CANDLE_SUSPECT: "suspect candle",
@@ -87,6 +91,7 @@ def price_chart(
     height: float = 400,
     numbers: Sequence[int] | None = None,
     limit: int = POINTS_MAX,
+    highlight: tuple[datetime, datetime] | None = None,
 ) -> str:
     """The price over the candles' time with these trades on it (*numbers*: theirs; else from 1 in the order given)."""
     bars = buckets(candles, limit)
@@ -94,23 +99,35 @@ def price_chart(
         return svg(label(width / 2, 40, "no candles", "empty", "middle"), width, 80, name)
     span = (bars[0].at, bars[-1].at + bars[-1].seconds)
     low, high = _price_range(bars, trades)
-    top, bottom = 12.0, height - 40
+    top, bottom = 14.0, height - 26
     panel = Panel(Axis(*span, LEFT, width - RIGHT), Axis(low, high, bottom, top), top, bottom)
     ticks = nice_ticks(low, high, max(3, round(height / 70)))
     places = places_for(ticks)
     clip = "c" + "".join(c for c in f"{name}{span[0]:.0f}" if c.isalnum())
     area = tag("rect", x=LEFT, y=0.0, width=float(width - RIGHT - LEFT), height=float(height))
     called = numbers or range(1, len(trades) + 1)
-    marks = "".join(_trade(trade, number, panel, events) for number, trade in zip(called, trades, strict=True))
+    compact = len(trades) > FULL_MARKS_MAX
+    marks = "".join(
+        _trade(trade, number, panel, events, bars, compact) for number, trade in zip(called, trades, strict=True)
+    )
     content = (
         tag("defs", tag("clipPath", area, id=clip))
         + frame(panel, ticks, lambda value: grouped(value, places))
-        + tag("g", _price(bars, panel) + marks, clip_path=f"url(#{clip})")
+        + tag("g", _highlight(highlight, panel) + _price(bars, panel) + marks, clip_path=f"url(#{clip})")
         + _rail(events, panel)
-        + label(LEFT - 8, top - 2, "USD", "unit", "end")
+        + label(LEFT - 8, top - 4, "USD", "unit", "end")
         + _last_price(bars, panel, places)
     )
     return svg(content, width, height, name, data_x0=span[0], data_x1=span[1])
+
+
+def _highlight(stretch: tuple[datetime, datetime] | None, panel: Panel) -> str:
+    """A stretch of time shaded, at least some pixels wide."""
+    if stretch is None:
+        return ""
+    x1, x2 = panel.x(seconds(stretch[0])), panel.x(seconds(stretch[1]))
+    wide = max(x2 - x1, 8.0)
+    return tag("rect", x=(x1 + x2 - wide) / 2, y=panel.top, width=wide, height=panel.height, class_="highlight")
 
 
 def _price_range(bars: Sequence[Bucket], trades: Sequence[Trade]) -> tuple[float, float]:
@@ -163,29 +180,35 @@ def _last_price(bars: Sequence[Bucket], panel: Panel, places: int) -> str:
 # -- trades ----------------------------------------------------------------------------------------
 
 
-def _trade(trade: Trade, number: int, panel: Panel, events: Sequence[Event]) -> str:
+def _trade(
+    trade: Trade, number: int, panel: Panel, events: Sequence[Event], bars: Sequence[Bucket], compact: bool
+) -> str:
     start = seconds(trade.opened_at or trade.created_at)
     end = seconds(trade.closed_at) if trade.closed_at else panel.x.high
     if end < panel.x.low or start > panel.x.high or not trade.main.size_filled:
         return ""
     how = ending(trade)
-    parts = [title(trade_words(trade, number))]
     x1, x2 = panel.x(start), panel.x(end)
+    if compact:
+        words = f"#{number} {trade.intent.direction}: {how}, {grouped(float(trade.pnl_usd), 2)} USD"
+        legs = [_leg(leg, how, start, end, panel, compact) for leg in reversed(trade.legs) if leg.size_filled]
+        return tag("g", title(words) + "".join(legs), class_="trade compact")
+    parts = [title(trade_words(trade, number))]
     for price, css in ((trade.main.stop_price, "stop"), (trade.main.target_price, "target")):
         if price:
             parts.append(rule(x1, panel.y(float(price)), max(x2, x1 + 3), panel.y(float(price)), f"level {css}"))
-    parts += [_leg(leg, how, start, end, panel) for leg in trade.legs if leg.size_filled]
+    parts += [_leg(leg, how, start, end, panel, compact) for leg in reversed(trade.legs) if leg.size_filled]
     parts += [
-        _cut(trade, seconds(e.at), panel) for e in events if e.kind is EventKind.CUT and e.trade_id == trade.trade_id
+        _cut(seconds(e.at), panel, bars) for e in events if e.kind is EventKind.CUT and e.trade_id == trade.trade_id
     ]
     y = panel.y(float(trade.main.entry_price)) + (23 if trade.main.side is Side.BUY else -15)
     parts.append(label(x1, y, str(number), "number", "middle"))
     return tag("g", "".join(parts), class_=f"trade {how.name.lower().replace('_', '-')}")
 
 
-def _leg(leg: Leg, how: Ending, start: float, end: float, panel: Panel) -> str:
+def _leg(leg: Leg, how: Ending, start: float, end: float, panel: Panel, compact: bool) -> str:
     css = leg.role.value
-    size = 6.5 if leg.role is LegRole.MAIN else 4.0
+    size = (6.5 if leg.role is LegRole.MAIN else 4.0) * (0.5 if compact else 1.0)
     x1, y1 = panel.x(start), panel.y(float(leg.entry_price))
     parts = []
     if leg.size_closed:
@@ -200,8 +223,10 @@ def _leg(leg: Leg, how: Ending, start: float, end: float, panel: Panel) -> str:
     return "".join(parts)
 
 
-def _cut(trade: Trade, at: float, panel: Panel) -> str:
-    return shape(Ending.LADDER, panel.x(at), panel.y(float(trade.main.entry_price)), 5.0, "mark cut")
+def _cut(at: float, panel: Panel, bars: Sequence[Bucket]) -> str:
+    """A cut lies on the price of its time."""
+    bar = bars[max(0, bisect_right(bars, at, key=lambda b: b.at) - 1)]
+    return shape(Ending.LADDER, panel.x(at), panel.y(bar.close), 5.0, "mark cut")
 
 
 def triangle(x: float, y: float, size: float, *, up: bool, css: str) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from html import escape
 from typing import Any
 
 from twinleg.domain.candles import Candle
 from twinleg.domain.messages import Event
-from twinleg.domain.money import ZERO, plain
-from twinleg.domain.orders import LegRole
-from twinleg.domain.trades import Leg, Trade
-from twinleg.embedded.charts import grouped, seconds, svg, tag
-from twinleg.embedded.price_chart import price_chart, shape, triangle
+from twinleg.domain.money import ZERO
+from twinleg.domain.trades import Trade
+from twinleg.embedded.charts import seconds, svg, tag
+from twinleg.embedded.price_chart import FULL_MARKS_MAX, price_chart, shape, triangle
 from twinleg.embedded.report_data import Ending, ReportData, Sample, Segment, ending, shown_trades
 from twinleg.embedded.report_parts import (
     LISTED,
@@ -30,6 +28,7 @@ from twinleg.embedded.report_parts import (
     worst_bar,
 )
 from twinleg.embedded.report_style import SCRIPT, STYLE
+from twinleg.embedded.report_table import DASH, card, figure, signed, trade_table
 from twinleg.risk.limits import Limits
 
 __all__ = ["ReportData", "Sample", "Segment", "render_report"]
@@ -37,7 +36,8 @@ __all__ = ["ReportData", "Sample", "Segment", "render_report"]
 EVENTS_MAX = 400
 CLOSE_UPS_MAX = 12
 CLOSE_UP_BARS_MAX = 240
-DASH = "–"
+DAY_BARS_MAX = 480
+DAY_TRADES_MAX = 300
 
 
 def render_report(data: ReportData) -> str:
@@ -79,11 +79,12 @@ def _kpis(data: ReportData) -> str:
     pnl = sum((trade.pnl_usd for trade in trades), ZERO)
     by_segment = [(s.name, shown_trades(s)) for s in data.segments]
     cards = [
-        _kpi("trades", str(len(trades)), _by([(name, str(len(of))) for name, of in by_segment])),
+        _kpi("trades", str(len(trades)), "", _by([(name, str(len(of))) for name, of in by_segment])),
         _kpi(
-            "profit after fees and funding",
-            f"{_signed(pnl)} USD",
-            _by([(name, _signed(sum((t.pnl_usd for t in of), ZERO))) for name, of in by_segment]),
+            "P&L after costs",
+            signed(pnl),
+            "USD",
+            _by([(name, signed(sum((t.pnl_usd for t in of), ZERO))) for name, of in by_segment]),
             "good" if pnl > 0 else ("bad" if pnl < 0 else ""),
         ),
     ]
@@ -91,7 +92,7 @@ def _kpis(data: ReportData) -> str:
         ("liquidations", "liquidations"),
         ("orphans", "orphaned legs"),
         ("double_orders", "double orders"),
-        ("unhedged_seconds_max", "longest time one leg stood alone"),
+        ("unhedged_seconds_max", "longest leg alone"),
     ):
         cards.append(_risk(data.summary, name, words))
     return tag("div", "".join(cards), class_="kpis")
@@ -101,24 +102,25 @@ def _risk(summary: Mapping[str, Any], name: str, words: str) -> str:
     """A number that ought to be 0 (or small); one that is missing is not called 0."""
     value = summary.get(name)
     if value is None:
-        return _kpi(words, DASH, "not measured", "bad")
-    unit = " s" if name == "unhedged_seconds_max" else ""
+        return _kpi(words, DASH, "", ("not measured",), "bad")
+    unit = "s" if name == "unhedged_seconds_max" else ""
     parts = [
-        (key, f"{segment[name]:,g}{unit}")
+        (key, f"{segment[name]:,g} {unit}".strip())
         for key, segment in (summary.get("segments") or {}).items()
         if name in segment
     ]
     css = "" if unit else ("good" if value == 0 else "bad")
-    return _kpi(words, f"{value:,g}{unit}", _by(parts), css)
+    return _kpi(words, f"{value:,g}", unit, _by(parts), css)
 
 
-def _by(parts: Sequence[tuple[str, str]]) -> str:
-    return " · ".join(f"{name} {value}" for name, value in parts) if len(parts) > 1 else ""
+def _by(parts: Sequence[tuple[str, str]]) -> Sequence[str]:
+    return [f"{name} {value}" for name, value in parts] if len(parts) > 1 else ()
 
 
-def _kpi(words: str, value: str, by: str, css: str = "") -> str:
-    inner = tag("span", escape(words), class_="what") + tag("b", escape(value), class_=css or None)
-    return tag("div", inner + (tag("span", escape(by), class_="by") if by else ""), class_="kpi")
+def _kpi(words: str, value: str, unit: str, by: Sequence[str], css: str = "") -> str:
+    shown = escape(value) + (tag("small", f" {escape(unit)}") if unit else "")
+    inner = tag("span", escape(words), class_="what") + tag("b", shown, class_=css or None)
+    return tag("div", inner + "".join(tag("span", escape(part), class_="by") for part in by), class_="kpi")
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
@@ -147,15 +149,9 @@ def _segment(segment: Segment, limits: Limits) -> str:
         else tag("span", "real candles", class_="badge real")
     )
     head = tag("header", tag("h2", escape(segment.label)) + badge)
-    cards = _charts(segment, trades, limits) + _what_happened(segment, trades) + _table(trades)
+    cards = _charts(segment, trades, limits) + _what_happened(segment, trades) + trade_table(trades)
     css = "segment synthetic" if segment.synthetic else "segment"
     return tag("section", head + cards + _close_ups(segment, trades), class_=css)
-
-
-def _card(heading: str, note: str, inner: str, css: str = "card") -> str:
-    return tag(
-        "div", tag("h3", escape(heading)) + (tag("p", escape(note), class_="note") if note else "") + inner, class_=css
-    )
 
 
 def _scroll(inner: str) -> str:
@@ -168,23 +164,59 @@ def _charts(segment: Segment, trades: Sequence[Trade], limits: Limits) -> str:
     if segment.candles:
         span = (seconds(segment.candles[0].opened_at), seconds(segment.candles[-1].closed_at))
     price = price_chart(segment.candles, trades, segment.events, name=f"{segment.label}: price and trades")
+    zoom = _stretches(segment, trades) if len(trades) > FULL_MARKS_MAX else ""
     readout = tag("div", "Move over a chart to read its values; rest on a trade for its story.", class_="readout")
     data = f'<script type="application/json">{cursor_data(segment, found)}</script>'
     return (
-        _card(f"{segment.market}, USD", "", readout + _scroll(price) + _legend(trades) + data)
-        + _card("Equity", "Change since the start, USD, per account.", _scroll(equity_chart(segment, found, span)))
-        + _card(
+        card(f"{segment.market}, USD", "", readout + _scroll(price) + _legend(trades) + zoom + data)
+        + card("Equity", "Change since the start, USD, per account.", _scroll(equity_chart(segment, found, span)))
+        + card(
             "Margin ratio",
             "Account value ÷ maintenance margin of each leg's account, logarithmic; liquidated at 1. "
             "Dotted: the protection ladder's rungs.",
             _scroll(ratio_chart(segment, found, span, limits)),
         )
-        + _card(
+        + card(
             "Liquidation distance left",
             "Per cent of the distance at entry, which is what the ladder watches: 100 as opened, 0 liquidated.",
             _scroll(distance_chart(segment, found, span, limits)),
         )
     )
+
+
+def _stretches(segment: Segment, trades: Sequence[Trade]) -> str:
+    """A run of many trades again, day by day, where each trade has its number.
+
+    Of very many trades only the days that moved the most money are drawn, so that the page stays small.
+    """
+    days: dict[datetime, list[int]] = {}
+    for place, trade in enumerate(trades):
+        opened = trade.opened_at or trade.created_at
+        days.setdefault(opened.replace(hour=0, minute=0, second=0, microsecond=0), []).append(place)
+    chosen: list[datetime] = []
+    drawn = 0
+    for day in sorted(days, key=lambda day: -sum(abs(trades[place].pnl_usd) for place in days[day])):
+        if drawn + len(days[day]) <= DAY_TRADES_MAX:
+            chosen.append(day)
+            drawn += len(days[day])
+    charts = "".join(_day(segment, day, [(n + 1, trades[n]) for n in days[day]]) for day in sorted(chosen))
+    which = (
+        "each day" if len(chosen) == len(days) else f"the {len(chosen)} of {len(days)} days that moved the most money"
+    )
+    return tag("p", f"Many trades, so their marks are small; in full for {which}:", class_="note") + charts
+
+
+def _day(segment: Segment, day: datetime, within: Sequence[tuple[int, Trade]]) -> str:
+    until = day + timedelta(days=1)
+    candles = [c for c in segment.candles if day <= c.opened_at < until]
+    if not candles:
+        return ""
+    chart = price_chart(
+        candles, [t for _, t in within], [e for e in segment.events if day <= e.at < until],
+        name=f"{segment.label}: {day:%Y-%m-%d}", height=300, numbers=[n for n, _ in within], limit=DAY_BARS_MAX,
+    )  # fmt: skip
+    words = f"{day:%d %b %Y}: trades {within[0][0]} to {within[-1][0]}"
+    return tag("details", tag("summary", escape(words)) + tag("div", chart, class_="scroll"))
 
 
 def _legend(trades: Sequence[Trade]) -> str:
@@ -204,6 +236,8 @@ def _legend(trades: Sequence[Trade]) -> str:
     ]
     if any(trade.cut for trade in trades):
         items.append((shape(Ending.LADDER, 9, 8, 4.5, "mark cut"), "cut by the ladder"))
+    items.append(('<line x1="9" y1="3" x2="9" y2="13" class="rail quiet"></line>', "refused, gap"))
+    items.append(('<line x1="9" y1="3" x2="9" y2="13" class="rail loud"></line>', "suspect candle, breaker, halt"))
     return tag(
         "ul",
         "".join(tag("li", svg(icon, 18, 16, "", "icon") + escape(words)) for icon, words in items),
@@ -224,12 +258,12 @@ def _worst(worst: WorstBar, trades: Sequence[Trade]) -> str:
     minutes = candle.interval == timedelta(minutes=1)
     chart = price_chart(
         worst.around, worst.trades, worst.events, name=f"around {candle.opened_at}", width=560, height=230,
-        numbers=[numbers[t.trade_id] for t in worst.trades],
+        numbers=[numbers[t.trade_id] for t in worst.trades], highlight=(candle.opened_at, candle.closed_at),
     )  # fmt: skip
     rows = [
         ("when", f"{candle.opened_at:%Y-%m-%d %H:%M} UTC"),
-        ("range", f"{worst.range_percent:.2f} % ({_number(candle.low)} to {_number(candle.high)})"),
-        ("open, close", f"{_number(candle.open)}, {_number(candle.close)}"),
+        ("range", f"{worst.range_percent:.2f} % ({figure(candle.low)} to {figure(candle.high)})"),
+        ("open, close", f"{figure(candle.open)}, {figure(candle.close)}"),
         (
             "held",
             "; ".join(f"#{numbers[t.trade_id]} {t.intent.direction}, {ending(t)}" for t in worst.trades) or "nothing",
@@ -253,7 +287,7 @@ def _worst(worst: WorstBar, trades: Sequence[Trade]) -> str:
         + tag("h3", "What fired", style="margin-top:12px")
         + said
     )
-    return _card(heading, "The largest range of any bar that was traded through.", inner)
+    return card(heading, "The largest range of any bar that was traded through.", inner)
 
 
 def _timeline(segment: Segment) -> str:
@@ -269,7 +303,7 @@ def _timeline(segment: Segment) -> str:
         note += f" · {left_out:,} openings, closings and warnings are left out of this list"
     listed = "".join(_event(event) for event in notable)
     inner = tag("ul", listed, class_="events") if listed else tag("p", "Nothing else of note.", class_="note")
-    return _card("What happened", note, inner)
+    return card("What happened", note, inner)
 
 
 def _event(event: Event) -> str:
@@ -282,61 +316,7 @@ def _event(event: Event) -> str:
     )
 
 
-# -- trades ----------------------------------------------------------------------------------------
-
-COLUMNS = (
-    ("#", ""), ("opened", ""), ("held", ""), ("leg", ""), ("account", ""), ("side", ""), ("size", "n"), ("entry", "n"),
-    ("exit", "n"), ("fees", "n"), ("funding", "n"), ("leg P&L", "n"), ("P&L, USD", "n"), ("closed", ""),
-)  # fmt: skip
-
-
-def _table(trades: Sequence[Trade]) -> str:
-    if not trades:
-        return _card("Trades", "", tag("p", "No trade was made.", class_="note"))
-    head = tag("thead", tag("tr", "".join(tag("th", escape(name), class_=css or None) for name, css in COLUMNS)))
-    rows = "".join(_rows(number, trade) for number, trade in enumerate(trades, 1))
-    note = "Fees and funding in USD, funding positive when paid. Times UTC."
-    return _card("Trades", note, tag("div", tag("table", head + rows), class_="table"))
-
-
-def _rows(number: int, trade: Trade) -> str:
-    opened = trade.opened_at or trade.created_at
-    until = trade.closed_at
-    both: dict[str, object] = {"rowspan": 2}
-    identity = f"<b>{number}</b>" + tag("span", escape(trade.trade_id), class_="id")
-    when = f"{opened:%d %b %H:%M:%S}<br>" + tag("small", escape(f"{trade.main.market} {trade.intent.direction}"))
-    why = f"<b>{escape(ending(trade))}</b><br>{escape(trade.why_closed)}"
-    pnl = tag("b", _signed(trade.pnl_usd), class_="good" if trade.pnl_usd > 0 else "bad" if trade.pnl_usd < 0 else None)
-    first = (
-        tag("td", identity, **both)
-        + tag("td", when, **both)
-        + tag("td", _held(until - opened) if until else escape(trade.state.value), **both)
-        + _leg_cells(trade.main)
-        + tag("td", pnl, class_="n", **both)
-        + tag("td", why, class_="why", **both)
-    )
-    return tag("tbody", tag("tr", first) + tag("tr", _leg_cells(trade.hedge)))
-
-
-def _leg_cells(leg: Leg) -> str:
-    role = "main" if leg.role is LegRole.MAIN else "hedge"
-    cells = [
-        tag("td", role, class_=f"leg {role}"),
-        tag("td", escape(leg.account)),
-        tag("td", escape(f"{leg.side} {leg.leverage}×")),
-        *(
-            tag("td", text, class_="n")
-            for text in (
-                plain(leg.size_filled),
-                _number(leg.entry_price) if leg.size_filled else DASH,
-                (_number(leg.exit_price) if leg.size_closed else DASH) + (" liquidated" if leg.liquidated else ""),
-                f"{leg.fees_usd:.2f}",
-                f"{leg.funding_usd:.2f}".replace("-", "−"),
-                _signed(leg.realised_usd - leg.fees_usd - leg.funding_usd),
-            )
-        ),
-    ]
-    return "".join(cells)
+# -- close-ups -------------------------------------------------------------------------------------
 
 
 def _close_ups(segment: Segment, trades: Sequence[Trade]) -> str:
@@ -361,29 +341,12 @@ def _close_up(segment: Segment, number: int, trade: Trade) -> str:
         width=560, height=230, numbers=[number], limit=CLOSE_UP_BARS_MAX,
     )  # fmt: skip
     others = sum(lived_through(t, start, end) for t in shown_trades(segment)) - 1
-    words = f"{_signed(trade.pnl_usd)} USD · {trade.why_closed or trade.state.value}"
+    words = f"{signed(trade.pnl_usd)} USD · {trade.why_closed or trade.state.value}"
+    words += f" · stop {figure(trade.main.stop_price)}, target {figure(trade.main.target_price)}"
     if others > 0:
         words += f" · {others} more held meanwhile"
     heading = f"#{number} {trade.intent.direction}: {ending(trade)}"
-    return _card(heading, words, tag("div", chart, class_="scroll small"))
-
-
-# -- words -----------------------------------------------------------------------------------------
-
-
-def _signed(amount: Decimal) -> str:
-    shown = grouped(float(round(amount, 2)) + 0.0, 2)
-    return f"+{shown}" if round(amount, 2) > 0 else shown
-
-
-def _number(price: Decimal) -> str:
-    return f"{float(price):,.8g}"
-
-
-def _held(time: timedelta) -> str:
-    whole = int(time.total_seconds())
-    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
-    return f"{hours} h {minutes:02} min" if hours else (f"{minutes} min {rest:02} s" if minutes else f"{rest} s")
+    return card(heading, words, tag("div", chart, class_="scroll small"))
 
 
 def _footer() -> str:

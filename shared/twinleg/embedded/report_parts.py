@@ -142,18 +142,12 @@ def ladder_marks(limits: Limits, *, ratio: bool) -> list[Threshold]:
     ]
 
 
-def money(value: float) -> str:
-    return grouped(value, 2 if abs(value) < 10 else 0) if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
-
-
 def plain_number(value: float) -> str:
     return f"{value:g}"
 
 
 def equity_chart(segment: Segment, found: Curves, span: tuple[float, float]) -> str:
-    return line_chart(
-        equity_change(found), span, name=f"{segment.label}: change of equity in USD", text=money, height=190
-    )
+    return line_chart(equity_change(found), span, name=f"{segment.label}: change of equity in USD")
 
 
 def ratio_chart(segment: Segment, found: Curves, span: tuple[float, float], limits: Limits) -> str:

@@ -22,7 +22,9 @@ STYLE = """
   .kpi{background:var(--card);border:1px solid var(--faint);border-radius:10px;padding:12px 14px}
   .kpi b{display:block;font-size:25px;line-height:1.2;font-variant-numeric:tabular-nums}
   .kpi .what{color:var(--soft);font-size:13px}
-  .kpi .by{color:var(--soft);font-size:12px}
+  .kpi b small{font-size:15px;font-weight:500}
+  .kpi .by{color:var(--soft);font-size:12px;line-height:1.4;display:block}
+  .highlight{fill:var(--bad);opacity:.16}
   .good{color:var(--good)}
   .bad{color:var(--bad)}
   .counts{color:var(--soft);font-size:13px;margin:0 0 26px}
@@ -47,7 +49,11 @@ STYLE = """
   .axis{stroke:var(--faint);stroke-width:1}
   .line{fill:none;stroke-width:1.7;stroke-linejoin:round}
   .line.price{stroke:var(--price);stroke-width:1.2}
-  .band{fill:var(--band);opacity:.75}
+  .band{fill:var(--band);stroke:var(--band);stroke-width:1;opacity:.75}
+  .compact .mark{stroke-width:.5}
+  .compact .mark.open{stroke-width:1.3}
+  .compact .life,.compact .level{stroke-width:.8}
+  details summary{cursor:pointer;font-size:13px;padding:3px 0}
   .wick{stroke:var(--down);stroke-width:1;fill:none}
   .rising{fill:var(--card);stroke:var(--down);stroke-width:1}
   .falling{fill:var(--down);stroke:var(--down);stroke-width:1}
@@ -78,7 +84,7 @@ STYLE = """
   .mark.legend{fill:var(--price)}
   .mark.open.legend{stroke:var(--price);fill:none}
   .pip{fill:var(--card)}
-  .life{stroke-width:1.4;opacity:.85}
+  .life{stroke-width:1.4}
   .life.main{stroke:var(--main)}
   .life.hedge{stroke:var(--hedge);stroke-dasharray:4 3}
   .level{stroke-width:1}
@@ -86,7 +92,7 @@ STYLE = """
   .level.target{stroke:var(--good);stroke-dasharray:1.5 3}
   .number{font-size:11px;font-weight:700;fill:var(--ink);stroke:var(--card);stroke-width:3;paint-order:stroke}
   .rail{stroke-width:2}
-  .rail.quiet{stroke:var(--soft);opacity:.6}
+  .rail.quiet{stroke:var(--soft);opacity:.4}
   .rail.loud{stroke:var(--bad)}
   .cursor{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3;pointer-events:none}
   .legend{display:flex;flex-wrap:wrap;gap:3px 15px;font-size:12.5px;color:var(--soft);margin:6px 0 0;
@@ -97,21 +103,22 @@ STYLE = """
   table{border-collapse:collapse;width:100%;font-size:13px;font-variant-numeric:tabular-nums}
   th{font-weight:600;color:var(--soft);text-align:left;white-space:nowrap;position:sticky;top:0;
   background:var(--card);z-index:1}
-  th,td{padding:5px 9px;vertical-align:top}
+  th,td{padding:5px 8px;vertical-align:top}
   td.n,th.n{text-align:right;white-space:nowrap}
   thead th{border-bottom:1px solid var(--faint)}
   tbody{border-bottom:1px solid var(--faint)}
   tbody tr+tr td{padding-top:0}
   .table{overflow:auto;max-height:620px}
   td .id{display:block;font:11px/1.4 ui-monospace,monospace;color:var(--soft);overflow-wrap:anywhere;
-  min-width:130px}
-  td.why{min-width:170px;max-width:270px}
+  min-width:112px}
+  td.when{white-space:nowrap}
+  td.why{min-width:150px;max-width:270px}
   td small{color:var(--soft)}
   .leg{font-weight:600}
   .leg.main{color:var(--main)}
   .leg.hedge{color:var(--hedge)}
   .events{list-style:none;margin:0;padding:0;font-size:13px;max-height:440px;overflow:auto}
-  .events li{display:grid;grid-template-columns:104px 104px 1fr;gap:0 10px;padding:4px 0;
+  .events li{display:grid;grid-template-columns:118px 118px 1fr;gap:0 10px;padding:4px 0;
   border-bottom:1px solid var(--grid)}
   .events time{color:var(--soft);font-variant-numeric:tabular-nums}
   .events .kind{font-weight:600}
