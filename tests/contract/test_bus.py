@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -559,6 +560,23 @@ def test_running_it_tries_again_and_survives_its_handlers(wall_bus: LocalBus) ->
         _until(lambda: len(inbox.envelopes) == 2 and bus.pending() == 0)
     first, second = inbox.envelopes
     assert (first.delivery_attempt, second.delivery_attempt) == (1, 2)
+
+
+def test_a_locked_file_delays_delivery_and_does_not_end_it(tmp_path: Path) -> None:
+    path, inbox = tmp_path / "twinleg.db", Inbox()
+    other = Database(path)
+    running = LocalBus(Database(path, busy_seconds=0.01), None, SystemClock())
+    running.subscribe("closes", inbox)
+    running.publish("closes", b"x")
+    with ExitStack() as lock:
+        lock.enter_context(other.transaction())
+        with Running(running) as bus:
+            time.sleep(0.1)
+            assert inbox.data == []
+            lock.close()
+            _until(lambda: bus.pending() == 0)
+    assert inbox.data == ["x"]
+    other.close()
 
 
 def test_another_process_can_publish_to_a_running_bus(tmp_path: Path) -> None:

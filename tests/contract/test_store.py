@@ -424,6 +424,63 @@ def test_two_processes_on_one_new_file_share_the_wins_and_lose_no_count(tmp_path
     store.close()
 
 
+_OPENER = """
+import sys
+from twinleg.adapters.local.store import SqliteStore
+sys.stdout.write("ready\\n"); sys.stdout.flush(); sys.stdin.readline()
+SqliteStore(sys.argv[1]).create("t", sys.argv[2], {})
+"""
+
+
+def test_processes_that_open_a_new_file_at_the_same_moment_all_get_in(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "twinleg.db"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPENER, str(path), f"p{number}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for number in range(4)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+    store = SqliteStore(path)
+    assert _ids(store.query("t")) == ["p0", "p1", "p2", "p3"]
+    store.close()
+
+
+_FORKER = """
+import os, sys
+from twinleg.adapters.local.store import SqliteStore
+from twinleg.domain.errors import InvariantBroken
+store, memory = SqliteStore(sys.argv[1]), SqliteStore(":memory:")
+store.create("t", "before", {}); memory.create("t", "before", {})
+child = os.fork()
+if not child:
+    store.create("t", "child", {})
+    try:
+        memory.get("t", "before")
+    except InvariantBroken:
+        os._exit(7)
+    os._exit(1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+store.create("t", "parent", {})
+print(*[found.id for found in store.query("t")])
+"""
+
+
+def test_after_a_fork_each_process_has_connections_of_its_own(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKER, str(tmp_path / "twinleg.db")], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "before child parent\n", "")
+
+
 # -- the world outside ---------------------------------------------------------------------------
 
 

@@ -185,7 +185,7 @@ def _patiently(attempt: Callable[[], object], seconds: float) -> None:
         try:
             attempt()
             return
-        except sqlite3.OperationalError:
-            if not left:
+        except sqlite3.OperationalError as error:
+            if not left or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
             pause(_PAUSE_SECONDS)
