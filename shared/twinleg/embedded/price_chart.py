@@ -104,7 +104,7 @@ def price_chart(
     ticks = nice_ticks(low, high, max(3, round(height / 70)))
     places = places_for(ticks)
     clip = "c" + "".join(c for c in f"{name}{span[0]:.0f}" if c.isalnum())
-    area = tag("rect", x=LEFT, y=0.0, width=float(width - RIGHT - LEFT), height=float(height))
+    area = tag("rect", x=LEFT, y=0.0, width=float(width - RIGHT - LEFT), height=bottom)
     called = numbers or range(1, len(trades) + 1)
     compact = len(trades) > FULL_MARKS_MAX
     marks = "".join(

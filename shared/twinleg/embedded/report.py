@@ -81,9 +81,9 @@ def _kpis(data: ReportData) -> str:
     cards = [
         _kpi("trades", str(len(trades)), "", _by([(name, str(len(of))) for name, of in by_segment])),
         _kpi(
-            "P&L after costs",
+            "P&L after costs, USD",
             signed(pnl),
-            "USD",
+            "",
             _by([(name, signed(sum((t.pnl_usd for t in of), ZERO))) for name, of in by_segment]),
             "good" if pnl > 0 else ("bad" if pnl < 0 else ""),
         ),
@@ -237,7 +237,9 @@ def _legend(trades: Sequence[Trade]) -> str:
     if any(trade.cut for trade in trades):
         items.append((shape(Ending.LADDER, 9, 8, 4.5, "mark cut"), "cut by the ladder"))
     items.append(('<line x1="9" y1="3" x2="9" y2="13" class="rail quiet"></line>', "refused, gap"))
-    items.append(('<line x1="9" y1="3" x2="9" y2="13" class="rail loud"></line>', "suspect candle, breaker, halt"))
+    items.append(
+        ('<line x1="9" y1="3" x2="9" y2="13" class="rail loud"></line>', "suspect candle, orphan, breaker, halt")
+    )
     return tag(
         "ul",
         "".join(tag("li", svg(icon, 18, 16, "", "icon") + escape(words)) for icon, words in items),
@@ -354,6 +356,7 @@ def _footer() -> str:
         "footer",
         "Liquidations, orphaned legs, double orders and time alone are counted from the venue’s own ledger of orders, "
         "fills and positions, not from twinleg’s records. Margin ratio and liquidation distance are what each minute’s "
-        "sweep read. "
+        "sweep read. Times are the venue’s: in a replay its clock stands still while an order is on its way, and moves "
+        "only where twinleg waits. "
         "Paper venue: no money was at risk, and none of this says what a market will do.",
     )

@@ -20,7 +20,7 @@ STYLE = """
   .note{color:var(--soft);font-size:13px;margin:0 0 8px}
   .kpis{display:grid;grid-template-columns:repeat(auto-fit,minmax(158px,1fr));gap:10px;margin:0 0 12px}
   .kpi{background:var(--card);border:1px solid var(--faint);border-radius:10px;padding:12px 14px}
-  .kpi b{display:block;font-size:25px;line-height:1.2;font-variant-numeric:tabular-nums}
+  .kpi b{display:block;white-space:nowrap;font-size:24px;line-height:1.2;font-variant-numeric:tabular-nums}
   .kpi .what{color:var(--soft);font-size:13px}
   .kpi b small{font-size:15px;font-weight:500}
   .kpi .by{color:var(--soft);font-size:12px;line-height:1.4;display:block}

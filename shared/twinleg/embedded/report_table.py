@@ -65,7 +65,7 @@ def _leg_cells(leg: Leg) -> str:
                 figure(leg.entry_price) if leg.size_filled else DASH,
                 (figure(leg.exit_price) if leg.size_closed else DASH) + (" liquidated" if leg.liquidated else ""),
                 f"{leg.fees_usd:.2f}",
-                f"{leg.funding_usd:.2f}".replace("-", "−"),
+                grouped(float(round(leg.funding_usd, 2)) + 0.0, 2),
                 signed(leg.realised_usd - leg.fees_usd - leg.funding_usd),
             )
         ),
