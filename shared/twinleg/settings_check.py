@@ -75,7 +75,7 @@ def _check_url(venue: VenueSettings, where: Where, faults: Faults) -> None:
         faults.add(where, f"missing; the paper venue's address on this machine: {wanted}")
     else:
         found = PAPER_URL.fullmatch(venue.url)
-        quoted = "" if "@" in venue.url else f"was {shown(venue.url)}, "
+        quoted = "" if re.search(r"[@?#]", venue.url) else f"was {shown(venue.url)}, "
         if not found:
             faults.add(where, f"{quoted}must be on this machine: {wanted}")
         elif not 1 <= int(found[1]) <= 65535:
@@ -298,7 +298,7 @@ def _check_machine(draft: Draft, base: Path, faults: Faults) -> None:
         _check_storage(base, draft.storage.path, faults)
     paper = draft.paper
     if paper is not None and draft.mode == "paper":
-        if paper.candles != PACKAGED and not (base / paper.candles).is_file():
+        if paper.candles != PACKAGED and not _is_file(base / paper.candles):
             faults.add(("paper", "candles"), f"was {shown(paper.candles)}, must be '{PACKAGED}' or a file that exists")
         markets = {row.market for row in draft.markets if row is not None}
         if paper.market is not None and paper.market not in markets and None not in draft.markets:
@@ -310,15 +310,24 @@ def _check_machine(draft: Draft, base: Path, faults: Faults) -> None:
             faults.add(("webhook", "port"), f"was {draft.webhook.port}, the port of venues.{name}.url; must be another")
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _check_storage(base: Path, path: Path, faults: Faults) -> None:
     where: Where = ("storage", "path")
-    file = base / path
-    if path == Path("") or file.is_dir():
-        faults.add(where, f"was {shown(str(path))}, must be a file, not a folder")
-        return
-    blocked = next((folder for folder in file.parents if folder.exists() and not folder.is_dir()), None)
-    if blocked is not None:
-        faults.add(where, f"was {shown(str(path))}, but {shown(str(blocked))} is a file, not a folder")
+    was, file = f"was {shown(str(path))}", base / path
+    try:
+        blocked = next((folder for folder in file.parents if folder.exists() and not folder.is_dir()), None)
+        if file.is_dir():
+            faults.add(where, f"{was}, must be a file, not a folder")
+        elif blocked is not None:
+            faults.add(where, f"{was}, but {shown(str(blocked))} is a file, not a folder")
+    except OSError as error:
+        faults.add(where, f"{was}, which cannot be reached: {error.strerror}")
 
 
 def _unknown(where: Where, name: str, section: str, known: Mapping[str, object], faults: Faults) -> None:

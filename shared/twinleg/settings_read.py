@@ -111,18 +111,14 @@ def variable_of(where: Where) -> str:
 
 def _unknown_override(name: str, places: Mapping[str, Where], faults: Faults) -> None:
     """A variable that was meant to change a setting and would not is a fault; any other is none of our business."""
-    if "__" in name:
-        faults.add_line(f"{name}: sets nothing{_closest(name, list(places))}")
-        return
-    joined = {place.replace("__", "_"): place for place in places}
-    close = difflib.get_close_matches(name, joined, n=1, cutoff=0.9)
+    bare = {place.removeprefix(PREFIX): place for place in places}
+    joined = {word.replace("__", "_"): place for word, place in bare.items()}
+    known, cutoff = (bare, 0.7) if "__" in name else (joined, 0.85)
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=cutoff)
     if close:
-        faults.add_line(f"{name}: sets nothing; did you mean {joined[close[0]]}?")
-
-
-def _closest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else "; overrides are TWINLEG_<SECTION>__<FIELD>"
+        faults.add_line(f"{name}: sets nothing; did you mean {known[close[0]]}?")
+    elif "__" in name:
+        faults.add_line(f"{name}: sets nothing; overrides are TWINLEG_<SECTION>__<FIELD>")
 
 
 def _places(document: Table) -> Iterator[Where]:
