@@ -105,8 +105,8 @@ def account_addresses(settings: Settings) -> dict[str, tuple[str, str, str | Non
     found: dict[str, tuple[str, str, str | None]] = {}
     for name, account in settings.accounts.items():
         address = account.address or paper_address(name)
-        master = settings.accounts[account.sub_account_of] if account.sub_account_of else None
-        master_address = (master.address or paper_address(account.sub_account_of)) if master else None
+        owner = account.sub_account_of
+        master_address = (settings.accounts[owner].address or paper_address(owner)) if owner else None
         found[name] = (account.venue, address.lower(), master_address.lower() if master_address else None)
     return found
 
@@ -207,4 +207,4 @@ def function_app(name: str) -> Any:
     source = functions_folder() / name / "main.py"
     if not source.is_file():
         raise InvariantBroken(f"function {name} has no main.py")
-    return create_app(name, str(source))
+    return create_app(name, str(source))  # type: ignore[no-untyped-call]

@@ -96,12 +96,16 @@ def _with_config(command: argparse.ArgumentParser) -> None:
 
 def _demo_parser(commands: Any) -> None:
     demo = _command(commands, "demo", "replay real candles and alerts through all functions on the paper venue", _demo)
-    demo.add_argument("--candles", type=Path, default=None, help="CSV, .csv.gz, Parquet, Feather or candleSnapshot JSON")
+    demo.add_argument(
+        "--candles", type=Path, default=None, help="CSV, .csv.gz, Parquet, Feather or candleSnapshot JSON"
+    )
     demo.add_argument("--live", action="store_true", help="the latest candles of Hyperliquid's public API")
     demo.add_argument("--market", default="BTC", help="the coin (default BTC)")
     demo.add_argument("--from", dest="start", default=None, help="ISO time, UTC")
     demo.add_argument("--to", dest="end", default=None, help="ISO time, UTC")
-    demo.add_argument("--out", type=Path, default=Path("out"), help="where summary.json and report.html go (default out)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("out"), help="where summary.json and report.html go (default out)"
+    )
     demo.add_argument("--seed", type=int, default=7, help="of the stress segment")
     demo.add_argument("--no-stress", action="store_true", help="only the replay")
     demo.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -122,7 +126,9 @@ def _venue_parser(commands: Any) -> None:
     venue.add_argument("--equity", default="10000", help="USDC of such an account (default 10000)")
     venue.add_argument("--speed", default="1", help="wall clock: how much faster than recorded")
     venue.add_argument("--manual", action="store_true", help="the clock moves only when told (POST /_sim/clock)")
-    venue.add_argument("--start", default=None, help="manual clock: the instant it starts at; candles before are history")
+    venue.add_argument(
+        "--start", default=None, help="manual clock: the instant it starts at; candles before are history"
+    )
     venue.add_argument("--history", type=int, default=None, help="how many candles are history at the start")
     venue.add_argument("--ledger", type=Path, default=None, help="SQLite file; without it nothing survives")
     venue.add_argument("--seed", type=int, default=0)

@@ -90,7 +90,9 @@ def test_the_time_limit_closes_both_legs(world):
 
 def test_a_refused_hedge_unwinds_the_main_leg(world):
     w = world()
-    w.fault(kind="reject", address=w.address("hedge"), action="order", error="Insufficient margin to place order.", count=50)
+    w.fault(
+        kind="reject", address=w.address("hedge"), action="order", error="Insufficient margin to place order.", count=50
+    )
     w.alert("buy", "a1")
     trade = w.trade()
     assert trade.state is TradeState.CLOSED
@@ -101,7 +103,13 @@ def test_a_refused_hedge_unwinds_the_main_leg(world):
 
 def test_three_unwinds_in_a_day_stop_entries_until_a_person_resumes(world):
     w = world()
-    w.fault(kind="reject", address=w.address("hedge"), action="order", error="Insufficient margin to place order.", count=500)
+    w.fault(
+        kind="reject",
+        address=w.address("hedge"),
+        action="order",
+        error="Insufficient margin to place order.",
+        count=500,
+    )
     for n in range(3):
         w.alert("buy", f"a{n}")
     assert w.engine().control()[0].state == "REDUCING"

@@ -44,7 +44,10 @@ def test_every_state_has_its_ways_out_and_ended_states_have_none():
 
 
 def test_open_can_be_reached_only_through_a_hedge():
-    assert {s for s, after in ALLOWED.items() if TradeState.OPEN in after} == {TradeState.HEDGE_SENT, TradeState.REDUCING}
+    assert {s for s, after in ALLOWED.items() if TradeState.OPEN in after} == {
+        TradeState.HEDGE_SENT,
+        TradeState.REDUCING,
+    }
 
 
 def test_a_transition_that_a_trade_does_not_have_raises(make_trade):
@@ -67,7 +70,9 @@ def test_a_leg_is_what_its_own_fills_say():
 
 
 def test_a_short_leg_profits_when_the_price_falls():
-    found = leg(Side.SELL, "0x1", "0x2").with_fills([fill(Side.SELL, "2", "100", "0x1"), fill(Side.BUY, "2", "90", "0x2")])
+    found = leg(Side.SELL, "0x1", "0x2").with_fills(
+        [fill(Side.SELL, "2", "100", "0x1"), fill(Side.BUY, "2", "90", "0x2")]
+    )
     assert found.realised_usd == D(20)
 
 

@@ -62,7 +62,12 @@ def test_a_rounded_price_is_valid_and_on_the_side_that_was_asked_for(wanted):
 
 @pytest.mark.parametrize(
     ("wanted", "up", "price"),
-    [("60000.57", False, "60000"), ("1234.567", False, "1234.5"), ("123456.7", False, "123456"), ("60000.57", True, "60001")],
+    [
+        ("60000.57", False, "60000"),
+        ("1234.567", False, "1234.5"),
+        ("123456.7", False, "123456"),
+        ("60000.57", True, "60001"),
+    ],
 )
 def test_prices_have_five_digits_or_are_whole(wanted, up, price):
     assert rules().price(D(wanted), up=up) == D(price)

@@ -1,12 +1,12 @@
 """Errors, sorted by what the caller does.
 
-    TwinlegError
-    ├── Rejected          a verdict: record it, acknowledge the message, do not repeat
-    │   └── BadInput      a file, setting or alert that cannot be understood
-    ├── Unavailable       no attempt was made: repeating is safe
-    │   └── Conflict      another writer was first: read again, then decide again
-    ├── OutcomeUnknown    sent, no verdict: look before leaping
-    └── InvariantBroken   stop and call a person
+TwinlegError
+├── Rejected          a verdict: record it, acknowledge the message, do not repeat
+│   └── BadInput      a file, setting or alert that cannot be understood
+├── Unavailable       no attempt was made: repeating is safe
+│   └── Conflict      another writer was first: read again, then decide again
+├── OutcomeUnknown    sent, no verdict: look before leaping
+└── InvariantBroken   stop and call a person
 """
 
 from __future__ import annotations

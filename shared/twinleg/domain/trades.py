@@ -92,6 +92,9 @@ class Leg(Frozen):
     realised_usd: Decimal = ZERO
     """Of closed size, before fees and funding."""
     liquidated: bool = False
+    last_exit: Purpose | None = None
+    """Of the order that last reduced the leg; None while nothing did, or when the order was none of ours."""
+    last_exit_price: Decimal = ZERO
     entry_liquidation_distance: Decimal | None = None
     """Liquidation distance when the leg was opened: the ladder's yardstick."""
     orders: tuple[PlacedOrder, ...] = ()
@@ -120,12 +123,15 @@ class Leg(Frozen):
         one of this leg's client order ids, and liquidations and fills without a client id of anybody's
         (closed by hand, taken over by the venue) that reduce it.
         """
-        ours = {o.client_order_id for o in self.orders}
-        entry_size = entry_value = exit_size = exit_value = fees = ZERO
+        ours = {o.client_order_id: o.purpose for o in self.orders}
+        entry_size = entry_value = exit_size = exit_value = fees = last_exit_price = ZERO
+        last_exit: Purpose | None = None
         liquidated = False
         for fill in fills:
             mine = fill.client_order_id in ours
-            if fill.market != self.market or not (mine or (fill.client_order_id is None and fill.side is not self.side)):
+            if fill.market != self.market or not (
+                mine or (fill.client_order_id is None and fill.side is not self.side)
+            ):
                 continue
             fees += fill.fee_usd
             liquidated = liquidated or fill.liquidation
@@ -133,6 +139,8 @@ class Leg(Frozen):
                 entry_size, entry_value = entry_size + fill.size, entry_value + fill.size * fill.price
             else:
                 exit_size, exit_value = exit_size + fill.size, exit_value + fill.size * fill.price
+                last_exit = ours.get(fill.client_order_id) if fill.client_order_id else None
+                last_exit_price = fill.price
         entry_price = entry_value / entry_size if entry_size else ZERO
         return self.model_copy(
             update={
@@ -143,6 +151,8 @@ class Leg(Frozen):
                 "fees_usd": fees,
                 "realised_usd": (exit_value - exit_size * entry_price) * self.side.sign,
                 "liquidated": liquidated,
+                "last_exit": last_exit,
+                "last_exit_price": last_exit_price,
             }
         )
 

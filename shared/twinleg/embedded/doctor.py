@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from twinleg.domain.control import Halt
@@ -40,18 +41,17 @@ def examine(system: System) -> list[Finding]:
         *_secrets(system),
     ]
     for name in system.settings.venues:
-        findings += _looked_at(f"venue {name}", lambda name=name: _venue(system, name))
+        findings += _looked_at(f"venue {name}", partial(_venue, system, name))
     for name in system.settings.accounts:
-        findings += _looked_at(f"account {name}", lambda name=name: _account(system, name))
-    findings += _looked_at("control", lambda: _control(system))
+        findings += _looked_at(f"account {name}", partial(_account, system, name))
+    findings += _looked_at("control", partial(_control, system))
     return findings
 
 
 def _looked_at(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
     found: list[Finding] = []
     try:
-        for finding in look():
-            found.append(finding)
+        found.extend(look())
     except TwinlegError as error:
         found.append(Finding(subject, False, f"{type(error).__name__}: {error}"))
     return found
@@ -83,7 +83,9 @@ def _venue(system: System, name: str) -> Iterator[Finding]:
     skew = abs((there - here).total_seconds())
     yield Finding(f"venue {name}", True, f"answers; network {system.settings.venues[name].network}")
     yield Finding(
-        f"clock against {name}", skew <= CLOCK_SKEW_SECONDS_MAX, f"differs by {skew:.1f} s, at most {CLOCK_SKEW_SECONDS_MAX}"
+        f"clock against {name}",
+        skew <= CLOCK_SKEW_SECONDS_MAX,
+        f"differs by {skew:.1f} s, at most {CLOCK_SKEW_SECONDS_MAX}",
     )
     for plan in system.desk.markets.values():
         if plan.market.split(":", 1)[0] == name:
@@ -108,7 +110,8 @@ def _account(system: System, name: str) -> Iterator[Finding]:
         yield Finding(
             f"position {position.market} on {name}",
             bool(owner),
-            f"{plain(position.size)}, " + (f"held for {owner}" if owner else "nobody recorded it: adopt, close or ignore it"),
+            f"{plain(position.size)}, "
+            + (f"held for {owner}" if owner else "nobody recorded it: adopt, close or ignore it"),
         )
     for role in SignerRole:
         expires_at = venue.key_expires_at(name, role)

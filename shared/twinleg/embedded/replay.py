@@ -21,6 +21,7 @@ from twinleg.domain.trades import Trade
 from twinleg.embedded.report import Sample
 from twinleg.embedded.runtime import Runtime, prepare
 from twinleg.embedded.venue_process import VenueControl, start_venue, write_candles
+from twinleg.engine.ports import SignerRole
 from twinleg.settings import parse
 
 INGEST_DELAY = timedelta(seconds=1)
@@ -83,10 +84,10 @@ network = "paper"
 url = "{url}"
 [accounts.main]
 venue = "hyperliquid"
-keys = {{ execute = "TWINLEG_MAIN_EXECUTE_KEY", risk = "TWINLEG_MAIN_RISK_KEY", emergency = "TWINLEG_MAIN_EMERGENCY_KEY" }}
+{_keys("MAIN")}
 [accounts.hedge]
 venue = "hyperliquid"
-keys = {{ execute = "TWINLEG_HEDGE_EXECUTE_KEY", risk = "TWINLEG_HEDGE_RISK_KEY", emergency = "TWINLEG_HEDGE_EMERGENCY_KEY" }}
+{_keys("HEDGE")}
 [[markets]]
 market = "hyperliquid:{market}"
 main = "main"
@@ -105,6 +106,11 @@ secret = "TWINLEG_WEBHOOK_SECRET"
 path = "twinleg.sqlite"
 durability = "normal"
 """
+
+
+def _keys(account: str) -> str:
+    names = ", ".join(f'{role.value} = "TWINLEG_{account}_{role.name}_KEY"' for role in SignerRole)
+    return f"keys = {{ {names} }}"
 
 
 class Segment:

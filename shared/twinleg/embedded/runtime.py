@@ -27,6 +27,8 @@ log = logging.getLogger("twinleg")
 
 SUBSCRIPTIONS = {"candles": "signal", "alerts": "signal", "intents": "execute", "closes": "execute"}
 """topic → the function it is pushed to."""
+WORKERS = {"intents": 4, "closes": 4}
+"""An exit waits for nothing, and one market's slow entry for no other's; order per key is kept either way."""
 INGEST_OFFSET_SECONDS = 2
 RISK_OFFSET_SECONDS = 20
 
@@ -49,7 +51,7 @@ class Runtime:
         use(system)
         self._apps = {name: function_app(name) for name in ("ingest", "signal", "execute", "risk", "webhook")}
         for topic, name in SUBSCRIPTIONS.items():
-            self.bus.subscribe(topic, partial(self._push, name))
+            self.bus.subscribe(topic, partial(self._push, name), workers=WORKERS.get(topic, 1))
         self._server: BaseWSGIServer | None = None
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -69,7 +71,7 @@ class Runtime:
         return self._call(name, json.dumps(body))
 
     def call(self, name: str) -> int:
-        """Scheduler's call of ``ingest`` or ``risk``; the HTTP status. A failure is logged and tried again next minute."""
+        """Scheduler's call of ``ingest`` or ``risk``; the HTTP status. A failure is logged; the next minute tries again."""
         status = self._call(name, "{}")
         if status >= 400:
             log.warning("%s answered %s", name, status)

@@ -105,7 +105,10 @@ class _Scenes:
         opened = self._price
         close = (opened * (1 + step)).quantize(Decimal("0.1"))
         wick = opened * Decimal(self._random.randint(1, 3)) / 20_000
-        high, low = (max(opened, close) + wick).quantize(Decimal("0.1")), (min(opened, close) - wick).quantize(Decimal("0.1"))
+        high, low = (
+            (max(opened, close) + wick).quantize(Decimal("0.1")),
+            (min(opened, close) - wick).quantize(Decimal("0.1")),
+        )
         volume = Decimal(self._random.randint(10, 50))
         self.candles.append(Candle(self._now, opened, high, low, close, volume))
         self._price = close

@@ -83,6 +83,8 @@ class VenueProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def start_venue(arguments: Sequence[str], log: Path, *, detached: bool = False) -> VenueProcess:
@@ -115,9 +117,7 @@ def running_venue(url: str) -> VenueControl | None:
 
 def write_candles(path: Path, candles: Sequence[Candle]) -> Path:
     """A candle file for a venue process to read."""
-    rows = [
-        f"{ms_from_utc(c.opened_at)},{c.open},{c.high},{c.low},{c.close},{c.volume}" for c in candles
-    ]
+    rows = [f"{ms_from_utc(c.opened_at)},{c.open},{c.high},{c.low},{c.close},{c.volume}" for c in candles]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(["ts_ms,open,high,low,close,volume", *rows]) + "\n")
     return path

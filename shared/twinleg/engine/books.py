@@ -69,7 +69,11 @@ def _account(
 def _unread(name: str, stored: Stored | None, now: datetime) -> Document:
     before = dict(stored.data) if stored else {"account": name}
     missed = int(before.get("unreadable_sweeps", 0)) + 1
-    return before | {"unreadable_sweeps": missed, "summary": f"{name}: not readable for {missed} sweeps", "tried_at": now}
+    return before | {
+        "unreadable_sweeps": missed,
+        "summary": f"{name}: not readable for {missed} sweeps",
+        "tried_at": now,
+    }
 
 
 def _book(name: str, state: AccountState, trades: list[Trade], now: datetime) -> Document:
@@ -116,7 +120,11 @@ def _position_writes(
         slot = slots[market] if market in slots else engine.store.get("positions", account_market(name, market))
         position = state.position(market)
         size = plain(position.size) if position else "0"
-        stops = [plain(o.trigger_price) for o in resting if o.market == market and o.kind is OrderKind.STOP and o.trigger_price]
+        stops = [
+            plain(o.trigger_price)
+            for o in resting
+            if o.market == market and o.kind is OrderKind.STOP and o.trigger_price
+        ]
         seen = {"size": size, "stops": stops}
         if slot and {k: slot.data.get(k) for k in seen} == seen:
             continue

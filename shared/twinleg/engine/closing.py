@@ -137,7 +137,9 @@ class Closing:
         now = self.engine.now()
         for leg in noted.legs:
             if leg.size_filled > 0:
-                paid = venue_of(self.engine, leg).funding_paid_usd(leg.account, leg.market, noted.created_at - FILLS_SKEW)
+                paid = venue_of(self.engine, leg).funding_paid_usd(
+                    leg.account, leg.market, noted.created_at - FILLS_SKEW
+                )
                 noted = noted.with_leg(leg.model_copy(update={"funding_usd": paid}))
         unwound = noted.state is TradeState.UNWINDING
         closed = noted.to(TradeState.CLOSED, closed_at=now, why_closed=noted.why_closed or why_gone(noted) or "closed")
@@ -200,7 +202,7 @@ class Closing:
         self.book.write(trade, version, back)
         self.engine.announce(
             EventKind.CUT,
-            f"{noted.why_closed}: {plain(noted.main.size_open)} and {plain(noted.hedge.size_open)} {noted.main.market} remain",
+            f"{noted.why_closed}: {plain(noted.main.size_open)} and {plain(noted.hedge.size_open)} remain",
             trade_id=noted.trade_id,
             market=noted.main.market,
         )
@@ -234,18 +236,15 @@ class Closing:
 
 
 def why_gone(trade: Trade) -> str:
-    """Why a leg is gone, from the order that closed it; empty while both are there."""
+    """Why a leg is gone, from the order that last reduced it; empty while both are there."""
     for leg in trade.legs:
         if leg.size_filled == 0 or leg.size_open != 0:
             continue
+        name, price = role_name(leg.role), plain(leg.last_exit_price)
         if leg.liquidated:
-            return f"{role_name(leg.role)} liquidated"
-        reached = {
-            Purpose.STOP: leg.stop_price,
-            Purpose.TARGET: leg.target_price,
-        }
-        purpose = min(reached, key=lambda p: abs(reached[p] - leg.exit_price))
-        ours = any(o.purpose in (Purpose.CLOSE, Purpose.CUT, Purpose.UNWIND) for o in leg.orders)
-        if not ours:
-            return f"{role_name(leg.role)} {purpose} at {plain(leg.exit_price)}"
+            return f"{name} liquidated at {price}"
+        if leg.last_exit in (Purpose.STOP, Purpose.TARGET):
+            return f"{name} {leg.last_exit} at {price}"
+        if leg.last_exit is None and leg.last_exit_price > 0:
+            return f"{name} closed at {price} by an order that is none of ours"
     return ""

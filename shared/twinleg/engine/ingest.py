@@ -89,9 +89,7 @@ def _start(engine: Engine, rows: list[str], missing: list[int], now: datetime) -
     return max(start, now - FETCH_MAX)
 
 
-def _new_rows(
-    engine: Engine, plan: MarketPlan, rows: list[str], missing: list[int], found: list[Candle]
-) -> list[str]:
+def _new_rows(engine: Engine, plan: MarketPlan, rows: list[str], missing: list[int], found: list[Candle]) -> list[str]:
     """The candles not seen before, each judged against the one before it."""
     last_ms = row_ms(rows[-1]) if rows else -1
     previous = unpacked(rows[-1])[0].close if rows else None

@@ -204,7 +204,9 @@ class OrderPath:
 
     def _save(self, before: ActionRecord, after: ActionRecord, word: str) -> ActionRecord:
         noted = after.model_copy(
-            update={"transitions": (*before.transitions, f"{self._engine.now().isoformat()} {word} -> {after.state.value}")}
+            update={
+                "transitions": (*before.transitions, f"{self._engine.now().isoformat()} {word} -> {after.state.value}")
+            }
         )
         self._engine.store.batch([Replace("actions", noted.id, document(noted))])
         return noted

@@ -346,5 +346,3 @@ class Venues:
 
     def market(self, market: str) -> Venue:
         return self.by_name[market.split(":", 1)[0]]
-
-

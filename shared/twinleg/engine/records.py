@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
 
 from twinleg.domain.money import plain
 from twinleg.engine.ports import Document, Store
-
-Model = TypeVar("Model", bound=BaseModel)
 
 DESK_ID = "desk"
 """The control document that holds what caps are counted on: open trades, recent entries and unwinds."""
@@ -36,7 +34,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read(store: Store, collection: str, id: str, model: type[Model]) -> tuple[Model, str] | None:
+def read[Model: BaseModel](store: Store, collection: str, id: str, model: type[Model]) -> tuple[Model, str] | None:
     """A record and its version, or None."""
     stored = store.get(collection, id)
     return (model.model_validate(stored.data), stored.version) if stored else None

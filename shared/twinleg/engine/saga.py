@@ -117,7 +117,11 @@ class Saga:
             self.book.intent_status(trade, "approved", verdict.reason),
         )
         self.engine.announce(
-            EventKind.APPROVED, verdict.reason, trade_id=trade.trade_id, market=trade.main.market, account=trade.main.account
+            EventKind.APPROVED,
+            verdict.reason,
+            trade_id=trade.trade_id,
+            market=trade.main.market,
+            account=trade.main.account,
         )
         return None
 
@@ -130,9 +134,7 @@ class Saga:
             writes += [*self.book.slot_writes(trade, ""), self.book.desk_write(left, desk_version)]
         ended = trade.to(TradeState.REFUSED, why_closed=f"{code}: {reason}", closed_at=self.engine.now())
         self.book.write(trade, version, ended, *writes)
-        self.engine.announce(
-            EventKind.REFUSED, f"{code}: {reason}", trade_id=trade.trade_id, market=trade.main.market
-        )
+        self.engine.announce(EventKind.REFUSED, f"{code}: {reason}", trade_id=trade.trade_id, market=trade.main.market)
 
     # -- APPROVED --------------------------------------------------------------------------------
 
@@ -236,7 +238,7 @@ class Saga:
         self.book.write(trade, version, filled)
         self.engine.announce(
             EventKind.MAIN_FILLED,
-            f"{leg.side} {plain(leg.size_filled)} of {plain(leg.size_approved)} {leg.market} at {plain(leg.entry_price)}",
+            f"{leg.side} {plain(leg.size_filled)} of {plain(leg.size_approved)} {leg.market} at {leg.entry_price:.6g}",
             trade_id=trade.trade_id,
             market=leg.market,
             account=leg.account,
@@ -308,10 +310,18 @@ class Saga:
         price = crossing_price(rules, mark, hedge.side, trade.intent.slippage_bps)
         if size * price < rules.notional_usd_min:
             return self._unwind(
-                trade, version, f"hedge notional_usd {plain(size * price)} < the venue's minimum {rules.notional_usd_min}"
+                trade,
+                version,
+                f"hedge notional_usd {plain(size * price)} < the venue's minimum {rules.notional_usd_min}",
             )
         self._place_entry(
-            trade, version, hedge, trade.to(TradeState.HEDGE_SENT), price, size, Check("control", "trading", control_version)
+            trade,
+            version,
+            hedge,
+            trade.to(TradeState.HEDGE_SENT),
+            price,
+            size,
+            Check("control", "trading", control_version),
         )
         return None
 
@@ -373,7 +383,9 @@ class Saga:
             opened_at=now,
             close_by=now + timedelta(seconds=noted.intent.holding_seconds_max),
         )
-        self.book.write(trade, version, opened, self.book.intent_status(trade, "opened", "both legs filled and guarded"))
+        self.book.write(
+            trade, version, opened, self.book.intent_status(trade, "opened", "both legs filled and guarded")
+        )
         self.engine.announce(
             EventKind.OPENED,
             f"{opened.intent.direction} {plain(opened.main.size_filled)} {opened.main.market} at "
@@ -389,7 +401,11 @@ class Saga:
         deadline = self.engine.now() + timedelta(seconds=self._limits(trade).stop_seen_seconds_max)
         while True:
             unseen = next(
-                (leg.role for leg in trade.legs if not is_guarded(leg, venue_of(self.engine, leg).open_orders(leg.account))),
+                (
+                    leg.role
+                    for leg in trade.legs
+                    if not is_guarded(leg, venue_of(self.engine, leg).open_orders(leg.account))
+                ),
                 None,
             )
             if unseen is None or self.engine.now() >= deadline:
@@ -409,7 +425,11 @@ class Saga:
         now = self.engine.now()
         self.book.write(trade, version, trade.to(TradeState.NEEDS_A_PERSON, person_since=now, why_closed=reason))
         self.engine.announce(
-            EventKind.NEEDS_A_PERSON, reason, trade_id=trade.trade_id, market=trade.main.market, account=trade.main.account
+            EventKind.NEEDS_A_PERSON,
+            reason,
+            trade_id=trade.trade_id,
+            market=trade.main.market,
+            account=trade.main.account,
         )
 
     def _limits(self, trade: Trade) -> Limits:

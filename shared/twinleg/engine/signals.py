@@ -65,7 +65,7 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
         return _ignore_alert(engine, alert, f"{alert.market_ticker} is not traded on alerts here")
     strategy = engine.desk.strategies[ALERT_STRATEGY]
     stale = _stale_alert(engine, alert, strategy.limits)
-    if stale:
+    if stale and not alert.action.exits:  # an exit never expires
         return _ignore_alert(engine, alert, stale, plan.market)
     trigger = _alert_trigger(engine, alert, strategy.limits)
     if trigger is None:
@@ -293,7 +293,7 @@ def _wanted(alert: AlertReceived) -> Direction | Exit | Ignored:
         case AlertAction.CLOSE_SHORT:
             return Exit(alert.fraction or Decimal(1), Direction.SHORT)
         case AlertAction.REDUCE:
-            return Exit(alert.fraction or REDUCE_FRACTION, None)
+            return Exit(alert.fraction or REDUCE_FRACTION, alert.direction)
         case AlertAction.CLOSE:
             return Exit(alert.fraction or Decimal(1), None)
 

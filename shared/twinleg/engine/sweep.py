@@ -74,6 +74,8 @@ class Sweep:
         readings = {name: self._read(name) for name in self.engine.desk.accounts}
         for trade_id in self.book.desk()[0].open_trades:
             self._attempt(partial(self._look_after, trade_id, control, readings))
+        if self.done:  # what was read before is no longer what is there
+            readings = {name: self._read(name) for name in readings}
         for name, reading in readings.items():
             if reading is not None:
                 self._attempt(partial(self._foreign, name, reading, accounts[name], control))

@@ -44,11 +44,8 @@ class TradeBook:
         noted = after.model_copy(update={"updated_at": self.engine.now(), "summary": summary_of(after)})
         writes: list[Write] = [Replace("trades", noted.trade_id, document(noted), version)]
         known = {o.client_order_id: o for leg in before.legs for o in leg.orders}
-        for leg in noted.legs:
-            for order in leg.orders:
-                if known.get(order.client_order_id) != order:
-                    writes.append(Replace("orders", order.client_order_id, _order_document(noted, leg, order)))
-        return writes
+        changed = [(leg, o) for leg in noted.legs for o in leg.orders if known.get(o.client_order_id) != o]
+        return [*writes, *(Replace("orders", o.client_order_id, _order_document(noted, leg, o)) for leg, o in changed)]
 
     # -- placing ---------------------------------------------------------------------------------
 

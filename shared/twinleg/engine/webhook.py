@@ -43,11 +43,11 @@ def on_post(intake: Intake, method: str, path: str, headers: Mapping[str, str], 
     """
     if method != "POST":
         return Reply(405, "only POST is understood here", "method")
-    refused = _unauthorised(intake, path, headers, body, address)
+    refused, secret = _authorised(intake, path, headers, body, address)
     if refused:
         return refused
     try:
-        alert = parse_alert(body, intake.clock.now())
+        alert = parse_alert(body, intake.clock.now(), known_secrets=[secret])
     except BadInput as reason:
         return Reply(400, str(reason), "not_understood")
     message = AlertMessage(alert=alert)
@@ -63,24 +63,24 @@ def on_post(intake: Intake, method: str, path: str, headers: Mapping[str, str], 
     return Reply(200, f"accepted {alert.alert_id}: {alert.action} {alert.market_ticker}", "accepted")
 
 
-def _unauthorised(
+def _authorised(
     intake: Intake, path: str, headers: Mapping[str, str], body: bytes, address: str
-) -> Reply | None:
+) -> tuple[Reply | None, str]:
+    """(the refusal, or None, and our secret, which nothing that is kept or said may hold)."""
     if intake.allow_addresses:
         source = source_address(headers, address, intake.trusted_hops)
         if source not in intake.allow_addresses:
-            return Reply(403, f"address {source} is not on the list", "address")
+            return Reply(403, f"address {source} is not on the list", "address"), ""
     try:
-        wanted = intake.secrets.read(intake.secret_name).encode()
+        secret = intake.secrets.read(intake.secret_name)
     except BadInput:
-        return Reply(500, "the webhook has no secret configured", "no_secret")
+        return Reply(500, "the webhook has no secret configured", "no_secret"), ""
     except TwinlegError:
-        return Reply(503, "the secret store is not reachable; send it again", "no_secret")
-    given = [part for part in path.split("/") if part][-1:] or []
+        return Reply(503, "the secret store is not reachable; send it again", "no_secret"), ""
+    in_path = [part for part in path.split("/") if part][-1:]
     in_body = secret_in_body(body)
-    candidates = [*given, *([in_body] if in_body else [])]
-    matches = [hmac.compare_digest(candidate.encode(), wanted) for candidate in candidates]
-    return None if any(matches) else Reply(401, "the secret is missing or wrong", "unauthenticated")
+    matches = [hmac.compare_digest(given.encode(), secret.encode()) for given in [*in_path, in_body or ""]]
+    return None if any(matches) else Reply(401, "the secret is missing or wrong", "unauthenticated"), secret
 
 
 def source_address(headers: Mapping[str, str], address: str, trusted_hops: int) -> str:

@@ -24,10 +24,10 @@ class MacdParameters(BaseModel):
     signal: int = Field(default=5, ge=1, le=500)
     confirm: int = Field(default=3, ge=1, le=60)
     """Closed candles for which the histogram must have kept its sign, the last one included."""
-    k: float = Field(default=0.65, gt=0, le=100)
+    k: float = Field(default=1.3, gt=0, le=100)
     """Histogram, in average true ranges, that counts as full strength (1). With the default ``strength_min`` a
     crossing has to reach 0.39 ranges: some 15 to 40 signals a day on one-minute BTC, ETH and SOL."""
-    strength_min: float = Field(default=0.6, ge=0, le=1)
+    strength_min: float = Field(default=0.3, ge=0, le=1)
     atr: int = Field(default=14, ge=1, le=500)
     lookback: int | None = Field(default=None, ge=1)
     """Candles looked at. None: so many that how the averages were seeded changes no value by more than 1e-6 of
