@@ -11,12 +11,26 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from twinleg.domain.errors import BadInput
 from twinleg.engine.ports import SignerRole
 from twinleg.risk.limits import Limits
-from twinleg.settings import Settings, SettingsError, environment, example_text, load, parse
+from twinleg.settings import (
+    AccountSettings,
+    MarketSettings,
+    PaperSettings,
+    Settings,
+    SettingsError,
+    StorageSettings,
+    StrategySettings,
+    VenueSettings,
+    WebhookSettings,
+    environment,
+    example_text,
+    load,
+    parse,
+)
 from twinleg.settings_limits import limit_rules
 
 ROOT = Path(__file__).parents[2]
@@ -429,8 +443,8 @@ BAD: dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]] = {
     ),
     "candles out of reach": (
         PAPER,
-        (("speed = 1", f'candles = "{"c" * 300}"'),),
-        ("paper.candles: was 'ccc", "a file that exists"),
+        (("speed = 1", f'candles = "{"z" * 300}"'),),
+        ("paper.candles: was 'zzz", "a file that exists"),
     ),
     "no such candles": (
         PAPER,
@@ -791,3 +805,22 @@ def test_whatever_stands_there_it_is_settings_or_faults(line: int, value: object
         assert isinstance(parse("\n".join(lines), {}), Settings)
     except SettingsError as error:
         assert error.faults and all("\n" not in fault for fault in error.faults)
+
+
+# -- documentation -----------------------------------------------------------------------------------
+
+
+def test_every_limit_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    for name, field in Limits.model_fields.items():
+        default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        assert f"\n| `{name}` | {default} |" in page, name
+
+
+@pytest.mark.parametrize(
+    "part",
+    [VenueSettings, AccountSettings, MarketSettings, StrategySettings, WebhookSettings, StorageSettings, PaperSettings],
+)
+def test_every_field_is_documented(part: type[BaseModel]) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    assert [name for name in part.model_fields if f"\n| `{name}` |" not in page] == []
