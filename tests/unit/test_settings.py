@@ -29,6 +29,7 @@ from twinleg.settings import (
     environment,
     example_text,
     load,
+    load_from_environment,
     parse,
 )
 from twinleg.settings_limits import limit_rules
@@ -207,6 +208,28 @@ BAD: dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]] = {
             ("[accounts.main]", '[accounts.main]\nsub_account_of = "hedge"'),
         ),
         ("accounts.hedge.sub_account_of: was 'main', must be a master account",),
+    ),
+    "master at another venue": (
+        PAPER,
+        (
+            ("[accounts.main]", SECOND_VENUE + "[accounts.main]"),
+            ('[accounts.hedge]\nvenue = "hyperliquid"', '[accounts.hedge]\nvenue = "other"\nsub_account_of = "main"'),
+        ),
+        ("accounts.hedge.sub_account_of: was 'main' at 'hyperliquid', must be at 'other' too",),
+    ),
+    "accounts is a value": (
+        PAPER,
+        (
+            ("[accounts.main]", "[x.main]"),
+            ("[accounts.hedge]", "[x.hedge]"),
+            ('mode = "paper"', 'mode = "paper"\naccounts = 1'),
+        ),
+        ("accounts: was a number, must be tables: [accounts.<name>]",),
+    ),
+    "limits is a value": (
+        PAPER,
+        (("[limits]\nleverage_max = 5\n", ""), ('mode = "paper"', 'mode = "paper"\nlimits = 5')),
+        ("limits: was a number, must be a table",),
     ),
     "no key names when live": (
         LIVE,
@@ -670,6 +693,14 @@ def test_which_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert load(None, {}).source == "twinleg.toml"
     assert load(None, {"TWINLEG_CONFIG": str(named)}).source == str(named)
     assert load(given, {"TWINLEG_CONFIG": str(named)}).source == str(given)
+
+
+def test_a_function_reads_what_its_environment_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cloud.toml").write_text(PAPER)
+    monkeypatch.setenv("TWINLEG_CONFIG", str(tmp_path / "cloud.toml"))
+    monkeypatch.setenv("TWINLEG_LIMITS__LEVERAGE_MAX", "2")
+    settings, environ = load_from_environment()
+    assert settings.limits.leverage_max == 2 and environ["TWINLEG_LIMITS__LEVERAGE_MAX"] == "2"
 
 
 def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
