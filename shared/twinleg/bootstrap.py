@@ -136,6 +136,9 @@ def paper_secrets(settings: Settings) -> dict[str, str]:
 
 # -- one machine -----------------------------------------------------------------------------------
 
+STORE_BUSY_SECONDS_MAX = 2.0
+"""How long a locked file is waited for. TradingView sends again after a 503, but not after 3 s without an answer."""
+
 
 def local_system(
     settings: Settings,
@@ -149,14 +152,15 @@ def local_system(
     from twinleg.adapters.local.bus import LocalBus
     from twinleg.adapters.local.clocks import SystemClock
     from twinleg.adapters.local.secrets import ChainSecrets, EnvironmentSecrets, KeyringSecrets, MappingSecrets
-    from twinleg.adapters.local.sqlite import Database
+    from twinleg.adapters.local.sqlite import Database, Synchronous
     from twinleg.adapters.local.store import SqliteStore
 
     steps = steps or Steps()
     clock = clock or SystemClock()
     where = path or Path(settings.storage.path)
     where.parent.mkdir(parents=True, exist_ok=True)
-    database = Database.of(where, "FULL" if settings.storage.durability == "full" else "NORMAL")
+    synchronous: Synchronous = "FULL" if settings.storage.durability == "full" else "NORMAL"
+    database = Database(where, synchronous=synchronous, busy_seconds=STORE_BUSY_SECONDS_MAX)
     sources: list[Secrets] = [EnvironmentSecrets(environ, prefix="")]
     sources.append(MappingSecrets(paper_secrets(settings)) if settings.mode == "paper" else KeyringSecrets())
     return System(

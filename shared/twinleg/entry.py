@@ -26,25 +26,28 @@ Body = tuple[str, int]
 
 def serve(name: str, request: Request) -> Body:
     """Answer one request to the function *name*."""
-    system = bootstrap.current()
     if name == "webhook":
-        return _webhook(system, request)
+        return _webhook(request)
+    system = bootstrap.current()
     if name in SCHEDULED:
         return _scheduled(system, name)
     return _queued(system, name, request)
 
 
-def _webhook(system: System, request: Request) -> Body:
+def _webhook(request: Request) -> Body:
+    """Answer TradingView. A failure is logged here: the framework would log the path, which carries the secret."""
+    try:
+        return _received(bootstrap.current(), request)
+    except Exception as error:
+        log.critical("webhook failed: %s\n%s", wire.reason_for(error), wire.stack_of(error))
+        return "the webhook failed; send it again", 500
+
+
+def _received(system: System, request: Request) -> Body:
     from twinleg.engine.webhook import on_post
 
-    reply = on_post(
-        system.intake(),
-        request.method,
-        request.path,
-        dict(request.headers),
-        request.get_data(),
-        request.remote_addr or "",
-    )
+    headers, address = dict(request.headers), request.remote_addr or ""
+    reply = on_post(system.intake(), request.method, request.path, headers, request.get_data(), address)
     system.refusals.count(reply.counted_as)
     level = logging.INFO if reply.status == 200 else logging.WARNING
     log.log(level, "webhook %s %s", reply.status, reply.counted_as)
