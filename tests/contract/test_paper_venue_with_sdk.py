@@ -272,6 +272,13 @@ def test_control_requests_are_refused_in_one_clear_line(venue):
             assert answer.status == 400 and text in json.loads(answer.read())["error"]
 
 
+def test_a_month_of_candles_can_be_appended_in_one_request(venue):
+    end = control(venue, "/_sim/status")["markets"]["BTC"]["end_ms"]
+    rows = [[end + i * 60_000, "100000.0", "100010.0", "99990.0", "100000.0", "12.34567"] for i in range(44_640)]
+    assert control(venue, "/_sim/candles", {"coin": "BTC", "candles": rows})["appended"] == 44_640
+    assert control(venue, "/_sim/status")["markets"]["BTC"]["end_ms"] == end + 44_640 * 60_000
+
+
 def test_ccxt_starts_and_trades(venue, wallet):
     import ccxt
 

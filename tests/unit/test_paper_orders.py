@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from twinleg.paper.options import BookShape, Switches
 
@@ -295,6 +298,7 @@ def test_a_cloid_in_use_is_refused_and_free_again_when_the_order_is_over():
     v = venue()
     first = oid_of(v.order(ALICE, True, 99_000, "0.01", cloid=cloid(1)))
     assert "error" in v.order(ALICE, True, 98_000, "0.01", cloid=cloid(1))
+    assert v.ask("orderStatus", ALICE, oid=cloid(1))["order"]["order"]["oid"] == first
     v.cancel(ALICE, first)
     second = oid_of(v.order(ALICE, True, 98_000, "0.01", cloid=cloid(1)))
     assert v.ask("orderStatus", ALICE, oid=cloid(1))["order"]["order"]["oid"] == second
@@ -540,6 +544,9 @@ def test_a_target_below_the_mark_is_fine_under_a_lower_resting_entry():
     v = venue()
     statuses = bracket(v, wire(True, 95_000, "0.02"), stop=94_000, target=97_000)
     assert "resting" in statuses[0]
+    again = bracket(v, wire(True, 95_000, "0.02"), stop=94_000, target=97_000)
+    assert again[0] == {"error": "Client order id is carried by an open order. asset=0"}
+    v = venue()
     statuses = bracket(v, wire(True, 95_000, "0.02"), stop=96_000, target=97_000)
     assert "Invalid TP/SL price." in statuses[0]["error"]
 
@@ -569,3 +576,139 @@ def test_an_order_status_can_be_stale_by_switch():
     oid = oid_of(v.order(ALICE, True, best["px"], D(best["sz"]) + 1))
     assert D(v.ask("orderStatus", ALICE, oid=oid)["order"]["order"]["sz"]) == D(best["sz"]) + 1
     assert v.ask("frontendOpenOrders", ALICE)[0]["sz"] == "1.0"
+
+
+def modified(v, ident, sent):
+    answer = v.send(ALICE, {"type": "batchModify", "modifies": [{"oid": ident, "order": sent}]})
+    return answer["response"]["data"]["statuses"][0]
+
+
+def test_a_moved_stop_stays_its_targets_sibling():
+    v = venue(falling())
+    bracket(v, wire(True, 101_000, "0.02", "Ioc"))
+    moved = modified(v, cloid(11), wire(False, 89_000, "0.02", stop=99_500, cloid=cloid(11)))
+    assert "resting" in moved
+    v.minutes(3)
+    assert v.ask("orderStatus", ALICE, oid=cloid(12))["order"]["status"] == "siblingFilledCanceled"
+    assert 99_000 < D(v.ask("userFills", ALICE)[0]["px"]) < 99_500
+
+
+def test_a_waiting_child_is_moved_where_it_waits():
+    v = venue([candle(0, 100_000), candle(1, 100_000, 100_000, 99_400, 99_500), *flat(99_500, 4, 2)])
+    bracket(v, wire(True, 99_600, "0.02"), stop=99_000)
+    assert modified(v, cloid(11), wire(False, 89_000, "0.02", stop=98_000, cloid=cloid(11))) == "waitingForFill"
+    assert "error" in modified(v, cloid(11), wire(False, 89_000, "0.02", stop=99_900, cloid=cloid(11)))
+    v.minutes(3)
+    assert {o["triggerPx"] for o in v.ask("frontendOpenOrders", ALICE)} == {"98000.0", "102000.0"}
+
+
+def test_a_position_stop_that_is_moved_still_follows_the_position():
+    v = venue()
+    long_position(v)
+    v.orders(ALICE, wire(False, 89_000, "0.02", stop=99_000, cloid=cloid(1)), grouping="positionTpsl")
+    assert modified(v, cloid(1), wire(False, 89_000, "0.02", stop=98_000, cloid=cloid(1))) == "waitingForTrigger"
+    long_position(v, "0.01")
+    (shown,) = v.ask("frontendOpenOrders", ALICE)
+    assert (shown["sz"], shown["isPositionTpsl"], shown["triggerPx"]) == ("0.03", True, "98000.0")
+
+
+def test_a_stop_entry_brings_its_bracket():
+    v = venue([candle(0, 100_000), candle(1, 100_000, 101_500, 99_990, 101_400), *flat(101_400, 4, 2)])
+    entry = wire(True, 110_000, "0.02", stop=101_000) | {"r": False}
+    assert "resting" in bracket(v, entry, stop=100_500, target=103_000)[0]
+    assert len(v.ask("frontendOpenOrders", ALICE)) == 1
+    v.minutes(3)
+    assert v.position(ALICE)["szi"] == "0.02"
+    assert {o["triggerPx"] for o in v.ask("frontendOpenOrders", ALICE)} == {"100500.0", "103000.0"}
+
+
+GROUP_ERRORS = {
+    "a child that is no trigger": [wire(True, 99_000, "0.02"), wire(False, 103_000, "0.02")],
+    "a child on the same side": [wire(True, 99_000, "0.02"), wire(True, 103_000, "0.02", stop=98_000)],
+}
+
+
+@pytest.mark.parametrize("name", GROUP_ERRORS)
+def test_a_malformed_group_is_refused_whole(name):
+    assert venue().orders(ALICE, *GROUP_ERRORS[name], grouping="normalTpsl") == [{"error": "Invalid TP/SL order."}]
+
+
+def test_a_front_end_market_order_without_liquidity_has_its_own_words():
+    v = venue()
+    text = "No liquidity available for market order. asset=0"
+    assert v.order(ALICE, True, 99_000, "0.01", "FrontendMarket") == {"error": text}
+    v.order(ALICE, True, 101_000, "0.01", "FrontendMarket")
+    assert v.ask("historicalOrders", ALICE)[0]["order"]["orderType"] == "Market"
+
+
+def test_past_a_thousand_open_orders_there_is_no_room():
+    v = venue()
+    v.exchange.deposit(ALICE, D(10_000_000))
+    for _ in range(5):
+        v.orders(ALICE, *[wire(True, 90_000, "0.001")] * 200)
+    assert v.order(ALICE, True, 90_000, "0.001") == {"error": "Too many open orders. asset=0"}
+    assert v.ask("historicalOrders", ALICE)[0]["status"] == "tooManyOpenOrdersRejected"
+
+
+digits = st.from_regex(r"\A[0-9]{1,18}(\.[0-9]{1,8})?\Z")
+near = st.integers(80_000, 120_000).map(str)
+wires = st.builds(
+    lambda b, p, s, r, t, c: {"a": 0, "b": b, "p": p, "s": s, "r": r, "t": t} | ({"c": cloid(c)} if c else {}),
+    st.booleans(),
+    near | digits,
+    st.sampled_from(["0.001", "0.01", "0.1", "1", "0"]) | digits,
+    st.booleans(),
+    st.sampled_from([{"limit": {"tif": tif}} for tif in ("Gtc", "Ioc", "Alo", "FrontendMarket")])
+    | st.builds(
+        lambda m, p, k: {"trigger": {"isMarket": m, "triggerPx": p, "tpsl": k}},
+        st.booleans(),
+        near | digits,
+        st.sampled_from(["tp", "sl"]),
+    ),
+    st.integers(0, 6),
+)
+requests = st.lists(
+    st.tuples(
+        st.sampled_from([ALICE, BOB]),
+        st.lists(wires, min_size=1, max_size=3),
+        st.sampled_from(["na", "normalTpsl", "positionTpsl"]),
+        st.integers(-1, 6),
+        st.integers(0, 3),
+    ),
+    max_size=15,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests=requests)
+def test_whatever_is_sent_the_venue_answers_and_its_book_stays_whole(requests):
+    prices = [100_000, 99_000, 101_500, 93_000, 97_000, 110_000, 104_000, 88_000, 95_000, 99_500, 100_000]
+    v = venue([candle(i, a, max(a, b), min(a, b), b) for i, (a, b) in enumerate(itertools.pairwise(prices))])
+    for user, sent, grouping, target, minutes in requests:
+        statuses = v.orders(user, *sent, grouping=grouping)
+        assert len(statuses) in (1, len(sent))
+        if target >= 0:
+            v.send(user, {"type": "batchModify", "modifies": [{"oid": cloid(target), "order": sent[0]}]})
+            v.send(user, {"type": "cancelByCloid", "cancels": [{"asset": 0, "cloid": cloid(target + 1)}]})
+        v.minutes(minutes)
+        assert_whole(v)
+
+
+def assert_whole(v):
+    """Every live order is where its phase says, no dead one is anywhere, and reduce-only never exceeds the position."""
+    market = v.state.markets["BTC"]
+    book = {oid for side in market.book.resting.values() for _, oid, _ in side}
+    live = {o.oid: o for a in v.state.accounts.values() for o in a.orders.values()}
+    assert book == {oid for oid, o in live.items() if o.phase == "book"}
+    assert set(market.triggers) == {oid for oid, o in live.items() if o.phase == "trigger"}
+    assert {o.oid for o in v.state.orders.values() if o.live} == set(live)
+    for order in live.values():
+        assert order.size >= 0 and order.filled + order.size <= max(order.original, order.filled + order.size)
+        if order.phase == "book":
+            assert order.size > 0
+        if order.phase == "book" and order.reduce_only:
+            held = v.state.accounts[order.user].size("BTC")
+            assert held * order.sign < 0 and order.size <= abs(held)
+    bids, asks = v.ask("l2Book", coin="BTC")["levels"]
+    assert not bids or not asks or D(bids[0]["px"]) < D(asks[0]["px"])
+    assert v.balanced()

@@ -184,11 +184,16 @@ def add_history(account: Account, entry: dict[str, Any], memory: int) -> None:
         account.history.pop()
 
 
-def remember_order(account: Account, order: Order, memory: int) -> None:
-    """Make an order findable by its ids; the oldest finished ones are forgotten beyond ``memory``."""
+def remember_order(account: Account, order: Order, memory: int, newest_owns_cloid: bool) -> None:
+    """Make an order findable by its ids; the oldest finished ones are forgotten beyond ``memory``.
+
+    A client order id leads to the newest order that carried it; to the open one, unless ``newest_owns_cloid``.
+    """
     account.known[order.oid] = order
     if order.cloid is not None:
-        account.cloids[order.cloid] = order
+        holder = account.cloids.get(order.cloid)
+        if holder is None or not holder.live or newest_owns_cloid:
+            account.cloids[order.cloid] = order
     if len(account.known) > memory:
         for oid in list(account.known)[: len(account.known) - memory]:
             if not account.known[oid].live:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from twinleg.paper import desk, matching
+from twinleg.paper import changes, desk, matching
 from twinleg.paper.accounts import Account, Agent, Position, cross_margin, isolated_margin, withdrawable
 from twinleg.paper.books import WORLD
 from twinleg.paper.desk import Interference
@@ -99,13 +99,13 @@ def _ident(value: int | str) -> int | str:
 
 def _cancel(state: State, account: Account, action: dict[str, Any], _: Interference) -> Answer:
     _check_batch(action)
-    statuses = [desk.cancel(state, desk.find(account, c["o"]), c["a"]) for c in action["cancels"]]
+    statuses = [changes.cancel(state, changes.find(account, c["o"]), c["a"]) for c in action["cancels"]]
     return _statuses("cancel", statuses)
 
 
 def _cancel_by_cloid(state: State, account: Account, action: dict[str, Any], _: Interference) -> Answer:
     _check_batch(action)
-    statuses = [desk.cancel(state, desk.find(account, _cloid(c["cloid"])), c["asset"]) for c in action["cancels"]]
+    statuses = [changes.cancel(state, changes.find(account, _cloid(c["cloid"])), c["asset"]) for c in action["cancels"]]
     return _statuses("cancel", statuses)
 
 
@@ -113,7 +113,7 @@ def _batch_modify(state: State, account: Account, action: dict[str, Any], interf
     _check_batch(action)
     always = action.get("a", False)
     statuses = [
-        desk.modify(state, account, _ident(m["oid"]), _clean(m["order"]), always, interference)
+        changes.modify(state, account, _ident(m["oid"]), _clean(m["order"]), always, interference)
         for m in action["modifies"]
     ]
     return _statuses("order", statuses)
@@ -121,7 +121,7 @@ def _batch_modify(state: State, account: Account, action: dict[str, Any], interf
 
 def _modify(state: State, account: Account, action: dict[str, Any], interference: Interference) -> Answer:
     always = action.get("a", False)
-    status = desk.modify(state, account, _ident(action["oid"]), _clean(action["order"]), always, interference)
+    status = changes.modify(state, account, _ident(action["oid"]), _clean(action["order"]), always, interference)
     if isinstance(status, dict) and "error" in status:
         raise Refused(status["error"])
     return {"type": "default"}

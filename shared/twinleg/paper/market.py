@@ -23,6 +23,7 @@ BASELINE = Decimal("0.0001")
 CLAMP = Decimal("0.0005")
 RATE_CAP = Decimal("0.04")
 HOURS_PAID = Decimal(8)
+HISTORY_HOURS = 500
 
 
 def hourly_rate(premium: Decimal) -> Decimal:
@@ -69,7 +70,8 @@ class Market:
         self.premium_sum = ZERO
         self.premium_count = 0
         self.funding: list[tuple[int, Decimal, Decimal]] = []
-        """(time ms, hourly rate, premium), oldest first."""
+        """(time ms, hourly rate, premium), oldest first; hours before the start at the baseline."""
+        self._fund_history(start_ms)
         self.funding_known: dict[int, Decimal] = {}
         """Recorded rates by hour start, used instead of the formula."""
         self.open_size = ZERO
@@ -79,6 +81,17 @@ class Market:
         """Addresses with a position here, in the order they opened."""
         self.triggers: dict[int, None] = {}
         """oids of the orders that wait for this market's mark."""
+
+    def _fund_history(self, start_ms: int) -> None:
+        last = start_ms - start_ms % HOUR_MS
+        first = max(self.opened[0], last - HISTORY_HOURS * HOUR_MS)
+        for hour in range(first - first % HOUR_MS + HOUR_MS, last + 1, HOUR_MS):
+            self.funding.append((hour, hourly_rate(ZERO), ZERO))
+
+    def know_funding(self, rates: Sequence[tuple[int, Decimal]]) -> None:
+        """Use these recorded hourly rates, (time ms, rate), also for the hours already gone."""
+        self.funding_known = {ms - ms % HOUR_MS: rate for ms, rate in rates}
+        self.funding = [(at, self.funding_known.get(at, rate), premium) for at, rate, premium in self.funding]
 
     def append(self, candles: Sequence[Candle], now_ms: int) -> None:
         """Add candles to come; BadInput when one would lie in the past or overlap."""

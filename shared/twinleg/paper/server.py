@@ -20,6 +20,7 @@ from twinleg.paper.venue import Reply, Venue
 
 NOT_JSON = "Failed to parse the request body as JSON"
 WRONG_TYPE = "Expected request with `Content-Type: application/json`"
+BODY_BYTES_MAX = 64 * 1024 * 1024
 TICK_SECONDS = 0.25
 """How often a wall-clock venue walks its markets without being asked."""
 
@@ -41,7 +42,8 @@ async def _serve(options: VenueOptions) -> None:
 
 async def _run(venue: Venue, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
     options = venue.options
-    runner = web.ServerRunner(web.Server(Face(venue).handle, access_log=None), handle_signals=False)
+    server = web.Server(Face(venue).handle, access_log=None, request_factory=_large_request)
+    runner = web.ServerRunner(server, handle_signals=False)
     await runner.setup()
     try:
         await web.TCPSite(runner, options.host, options.port, backlog=256).start()
@@ -53,6 +55,13 @@ async def _run(venue: Venue, stop: asyncio.Event, ready: Callable[[str], None]) 
     finally:
         await runner.cleanup()
         venue.close()
+
+
+def _large_request(*parts: Any) -> web.BaseRequest:
+    """A request whose body may be as large as a month of candles."""
+    message, payload, protocol, writer, task = parts
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
 
 
 class ThreadServer:

@@ -43,7 +43,7 @@ class State:
             self.markets[coin] = Market(listing, series, start_ms, options.book, jitter)
         for coin, rates in options.funding_rates.items():
             if coin in self.markets:
-                self.markets[coin].funding_known = {ms - ms % 3_600_000: rate for ms, rate in rates}
+                self.markets[coin].know_funding(rates)
         self.by_asset = {market.listing.asset: market for market in self.markets.values()}
         self.accounts: dict[str, Account] = {}
         self.agents: dict[str, Agent] = {}
@@ -112,7 +112,7 @@ class State:
         """Give a new order its place in every index."""
         account = self.accounts[order.user]
         self.orders[order.oid] = order
-        remember_order(account, order, self.switches.order_memory)
+        remember_order(account, order, self.switches.order_memory, self.switches.duplicate_open_cloid == "accept")
 
     def set_status(self, order: Order, status: str) -> None:
         """Record a status; anything but ``open`` and ``triggered`` ends the order."""
