@@ -113,7 +113,7 @@ def _demo_parser(commands: Any) -> None:
 
 def _up_parser(commands: Any) -> None:
     up = _command(commands, "up", "run all functions in this process, with the webhook on 127.0.0.1", _up)
-    up.add_argument("--port", type=int, default=8080, help="of the webhook (default 8080)")
+    up.add_argument("--port", type=int, default=None, help="of the webhook (default webhook.port, 8080)")
     _with_config(up)
 
 

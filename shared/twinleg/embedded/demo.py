@@ -133,8 +133,8 @@ def live_candles(market: str) -> list[Candle]:
     return venue.candles(f"hyperliquid:{market}", now - timedelta(hours=13), now)
 
 
-DEMO_LIMITS = {"stop_ranges": '"3.5"', "target_of_stop": '"2"'}
-"""Stops at least 3.5 one-minute ranges away, so that a wild market makes positions smaller instead of none."""
+DEMO_LIMITS = {"stop_ranges": '"5"', "target_of_stop": '"1.5"'}
+"""Stops at least five one-minute ranges away, so that a wild market makes positions smaller instead of none."""
 
 
 def replay_script(market: str, candles: list[Candle], history: int) -> Script:
@@ -175,7 +175,7 @@ def replay_script(market: str, candles: list[Candle], history: int) -> Script:
         candles=candles,
         history=history,
         alerts=sorted(alerts, key=lambda a: a.at),
-        settings={"limits": DEMO_LIMITS},
+        settings={"limits": DEMO_LIMITS, "tradingview": {"confidence": '"0.4"'}},
     )
 
 

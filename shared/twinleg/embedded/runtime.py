@@ -71,7 +71,7 @@ class Runtime:
         return self._call(name, json.dumps(body))
 
     def call(self, name: str) -> int:
-        """Scheduler's call of ``ingest`` or ``risk``; the HTTP status. A failure is logged; the next minute tries again."""
+        """Scheduler's call of ``ingest`` or ``risk``; the HTTP status. A failure is logged and tried again."""
         status = self._call(name, "{}")
         if status >= 400:
             log.warning("%s answered %s", name, status)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from twinleg.settings import Settings
 
 
-def run_up(settings: Settings, environ: Mapping[str, str], port: int) -> int:
+def run_up(settings: Settings, environ: Mapping[str, str], port: int | None) -> int:
     """Start the paper venue if there is none yet, prepare its accounts, serve, and end cleanly on a signal."""
     venue = _paper_venue(settings)
     try:
         system = local_system(settings, environ)
         prepare(system)
         runtime = Runtime(system)
-        served = runtime.serve_webhook(port)
+        served = runtime.serve_webhook(settings.webhook.port if port is None else port)
         runtime.start()
         _say(settings, served)
         stop = threading.Event()
@@ -55,8 +55,7 @@ def _paper_venue(settings: Settings) -> VenueProcess | None:
     folder = Path(settings.storage.path).parent
     arguments = ["--port", url.rsplit(":", 1)[1], "--open-accounts", "--equity", str(settings.paper.equity)]
     arguments += ["--speed", str(settings.paper.speed), "--ledger", str(folder / "venue.sqlite")]
-    for market in dict.fromkeys(coin_of(m.market) for m in settings.markets):
-        arguments += ["--candles", str(_candles(settings, folder)), "--market", market]
+    arguments += ["--candles", str(_candles(settings, folder)), "--market", coin_of(str(settings.paper.market))]
     return start_venue(arguments, folder / "venue.log", detached=True)
 
 
