@@ -1,0 +1,169 @@
+"""What an account is shown of itself: margin, positions, fees, joined fills."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from twinleg.domain.candles import utc_from_ms
+from twinleg.paper.accounts import (
+    Account,
+    CrossMargin,
+    Position,
+    cross_margin,
+    isolated_margin,
+    liquidation_price,
+    withdrawable,
+)
+from twinleg.paper.actions import UNIFIED
+from twinleg.paper.market import DAY_MS, Market
+from twinleg.paper.numbers import NANO8, RATE10, ZERO, rounded, text, truncated, usd
+from twinleg.paper.options import Switches
+from twinleg.paper.state import State
+
+Json = Any
+
+VIP_TIERS: Json = [
+    {"ntlCutoff": cutoff, "cross": cross, "add": add, "spotCross": spot_cross, "spotAdd": spot_add}
+    for cutoff, cross, add, spot_cross, spot_add in (
+        ("5000000.0", "0.0004", "0.00012", "0.0006", "0.0003"),
+        ("25000000.0", "0.00035", "0.00008", "0.0005", "0.0002"),
+        ("100000000.0", "0.0003", "0.00004", "0.0004", "0.0001"),
+        ("500000000.0", "0.00028", "0.0", "0.00035", "0.0"),
+        ("2000000000.0", "0.00026", "0.0", "0.0003", "0.0"),
+        ("7000000000.0", "0.00024", "0.0", "0.00025", "0.0"),
+    )
+]
+"""Shown only: the paper venue charges the base tier. Source: Hyperliquid docs, fees."""
+MAKER_TIERS: Json = [
+    {"makerFractionCutoff": "0.005", "add": "-0.00001"},
+    {"makerFractionCutoff": "0.015", "add": "-0.00002"},
+    {"makerFractionCutoff": "0.03", "add": "-0.00003"},
+]
+
+
+def clearinghouse(state: State, account: Account) -> Json:
+    """An account's margin, money and positions, as ``clearinghouseState`` shows them."""
+    markets = state.markets
+    cross = cross_margin(account, markets)
+    value, notional, used, raw = cross.value, cross.notional, cross.used, cross.raw
+    positions = []
+    for coin, position in account.positions.items():
+        market = markets[coin]
+        if not position.is_cross:
+            margin = isolated_margin(position, market.mark)
+            value += margin
+            used += margin
+            notional += abs(position.size) * market.mark
+            raw += position.collateral - position.entry_usd
+        positions.append({"type": "oneWay", "position": _position(account, market, position, cross)})
+    if account.abstraction in UNIFIED:
+        value, raw = value - cross.value + cross.used, raw - cross.value + cross.used
+        cross = cross._replace(value=cross.used, raw=cross.raw - cross.value + cross.used)
+    return {
+        "marginSummary": _summary(value, notional, raw, used),
+        "crossMarginSummary": _summary(cross.value, cross.notional, cross.raw, cross.used),
+        "crossMaintenanceMarginUsed": usd(cross.maintenance),
+        "withdrawable": usd(truncated(withdrawable(account, markets, cross))),
+        "assetPositions": positions,
+        "time": state.now_ms,
+    }
+
+
+def _position(account: Account, market: Market, position: Position, cross: CrossMargin) -> Json:
+    mark, size = market.mark, position.size
+    worth = abs(size) * mark
+    pnl = position.pnl(mark)
+    leverage: dict[str, Any] = {"type": "cross" if position.is_cross else "isolated", "value": position.leverage}
+    if position.is_cross:
+        margin = worth / position.leverage
+        equity, others = cross.value, cross.maintenance - market.listing.maintenance(worth)
+    else:
+        margin = equity = isolated_margin(position, mark)
+        others = ZERO
+        leverage["rawUsd"] = usd(position.collateral - position.entry_usd)
+    liquidation = liquidation_price(position, market, equity, others)
+    entry = rounded(position.entry_usd / size, market.listing.finest)
+    return_on_equity = pnl * position.leverage / abs(position.entry_usd)
+    return {
+        "coin": market.coin,
+        "szi": text(size),
+        "leverage": leverage,
+        "entryPx": text(entry),
+        "positionValue": usd(worth),
+        "unrealizedPnl": usd(pnl),
+        "returnOnEquity": text(rounded(return_on_equity, RATE10)),
+        "liquidationPx": None if liquidation is None else text(rounded(liquidation, NANO8)),
+        "marginUsed": usd(margin),
+        "maxLeverage": market.listing.max_leverage,
+        "cumFunding": {
+            "allTime": usd(account.funding_all_time.get(market.coin, ZERO)),
+            "sinceOpen": usd(position.funding_opened),
+            "sinceChange": usd(position.funding_changed),
+        },
+    }
+
+
+def fees(account: Account, switches: Switches) -> Json:
+    """The account's fee rates and daily volumes, as ``userFees`` shows them."""
+    taker, maker = text(switches.taker_fee_rate), text(switches.maker_fee_rate)
+    nothing = {"bpsOfMaxSupply": "0.0", "discount": "0.0"}
+    by_day: dict[int, list[Decimal]] = {}
+    for row in account.fills:
+        day = by_day.setdefault(row["time"] // DAY_MS, [ZERO, ZERO])
+        day[0 if row["crossed"] else 1] += Decimal(row["px"]) * Decimal(row["sz"])
+    return {
+        "dailyUserVlm": [
+            {"date": _date(day), "userCross": usd(cross), "userAdd": usd(add), "exchange": "0.0"}
+            for day, (cross, add) in list(by_day.items())[-15:]
+        ],
+        "feeSchedule": {
+            "cross": taker,
+            "add": maker,
+            "spotCross": "0.0007",
+            "spotAdd": "0.0004",
+            "tiers": {"vip": VIP_TIERS, "mm": MAKER_TIERS},
+            "referralDiscount": "0.04",
+            "stakingDiscountTiers": [nothing],
+        },
+        "userCrossRate": taker,
+        "userAddRate": maker,
+        "userSpotCrossRate": "0.0007",
+        "userSpotAddRate": "0.0004",
+        "activeReferralDiscount": "0.0",
+        "trial": None,
+        "feeTrialEscrow": "0.0",
+        "nextTrialAvailableTimestamp": None,
+        "stakingLink": None,
+        "activeStakingDiscount": nothing,
+    }
+
+
+def _date(day: int) -> str:
+    return f"{utc_from_ms(day * DAY_MS):%Y-%m-%d}"
+
+
+def _summary(value: Decimal, notional: Decimal, raw: Decimal, used: Decimal) -> Json:
+    return {
+        "accountValue": usd(value),
+        "totalNtlPos": usd(notional),
+        "totalRawUsd": usd(raw),
+        "totalMarginUsed": usd(used),
+    }
+
+
+def aggregated(fills: list[Json]) -> list[Json]:
+    """Fills of one order in one instant joined into one, at their average price."""
+    out: list[Json] = []
+    for row in fills:
+        last = out[-1] if out else None
+        if last is None or (last["oid"], last["time"]) != (row["oid"], row["time"]):
+            out.append(dict(row))
+            continue
+        size, more = Decimal(last["sz"]), Decimal(row["sz"])
+        worth = size * Decimal(last["px"]) + more * Decimal(row["px"])
+        last["px"] = text(rounded(worth / (size + more), NANO8))
+        last["sz"] = text(size + more)
+        for name in ("closedPnl", "fee"):
+            last[name] = text(Decimal(last[name]) + Decimal(row[name]))
+    return out
