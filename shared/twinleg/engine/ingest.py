@@ -38,8 +38,8 @@ def on_tick(engine: Engine) -> str:
 def ingest_market(engine: Engine, plan: MarketPlan) -> int:
     """Publish one market's new candles; how many.
 
-    The window is written first, with ``published_ms`` left behind; then the candles are published; then
-    ``published_ms`` follows. A death in between publishes again what content-derived ids make harmless.
+    The window is written first, with the new candles listed in ``unpublished_ms``; then they are published; then
+    the list is emptied. A death in between publishes again what content-derived ids make harmless.
     """
     stored = engine.store.get("markets", plan.market)
     stored = _republish(engine, plan, stored)
@@ -51,9 +51,8 @@ def ingest_market(engine: Engine, plan: MarketPlan) -> int:
     fresh = _new_rows(engine, plan, rows, missing, found)
     first = not rows
     rows, missing = _merged(engine, plan, rows, missing, fresh, now)
-    published_ms = row_ms(rows[-2]) if first and len(rows) > 1 else (int(stored.data["published_ms"]) if stored else 0)
     publish = fresh[-1:] if first else fresh
-    document = market_document(plan.market, rows, published_ms, missing, snapshot, now)
+    document = market_document(plan.market, rows, publish, missing, snapshot, now)
     try:
         if stored is None:
             version = engine.store.create("markets", plan.market, document)
@@ -63,7 +62,7 @@ def ingest_market(engine: Engine, plan: MarketPlan) -> int:
         raise Conflict(f"{plan.market}: another ingest was first") from None
     if publish:
         _publish(engine, plan, publish, snapshot, now)
-        done = market_document(plan.market, rows, row_ms(rows[-1]), missing, snapshot, now)
+        done = market_document(plan.market, rows, [], missing, snapshot, now)
         engine.store.batch([Replace("markets", plan.market, done, version)])
     return len(publish)
 
@@ -72,11 +71,12 @@ def _republish(engine: Engine, plan: MarketPlan, stored: Stored | None) -> Store
     """Publish what an earlier, interrupted tick had written but perhaps not published."""
     if stored is None:
         return None
-    behind = [row for row in rows_of(stored) if row_ms(row) > int(stored.data["published_ms"])]
+    unpublished = set(stored.data["unpublished_ms"])
+    behind = [row for row in rows_of(stored) if row_ms(row) in unpublished]
     if not behind:
         return stored
     _publish(engine, plan, behind, None, engine.now())
-    data = dict(stored.data) | {"published_ms": row_ms(behind[-1])}
+    data = dict(stored.data) | {"unpublished_ms": []}
     engine.store.compare_and_set("markets", plan.market, data, stored.version)
     return engine.store.get("markets", plan.market)
 

@@ -36,7 +36,7 @@ def row_ms(row: str) -> int:
 
 
 def market_document(
-    market: str, rows: list[str], published_ms: int, missing: list[int], snapshot: Snapshot | None, now: datetime
+    market: str, rows: list[str], unpublished: list[str], missing: list[int], snapshot: Snapshot | None, now: datetime
 ) -> Document:
     """The market's record as a person reads it."""
     last = unpacked(rows[-1])[0] if rows else None
@@ -44,7 +44,7 @@ def market_document(
         "market": market,
         "candles": "\n".join(rows),
         "watermark": last.closed_at if last else None,
-        "published_ms": published_ms,
+        "unpublished_ms": [row_ms(row) for row in unpublished],
         "missing_ms": missing,
         "updated_at": now,
     }
