@@ -217,6 +217,43 @@ def test_an_orphan_is_closed_when_the_person_chose_so(world):
     assert w.position("main") == 0
 
 
+def test_a_limit_entry_waits_at_the_mark_fills_there_and_is_hedged(world):
+    w = world(["100000"] * 2 + ["99900"] * 30, entry_order="limit", limit_order_seconds_max="45")
+    w.minutes(1)
+    w.system.clock.sleep(50)
+    w.alert("buy", "a1")
+    trade = w.trade()
+    assert trade.state is TradeState.OPEN
+    assert trade.main.entry_price <= trade.main.entry_limit_price
+    first = next(o for o in w.control.ledger()["orders"] if not o["reduceOnly"])
+    assert first["tif"] == "Gtc"
+
+
+def test_a_limit_entry_that_nobody_takes_is_cancelled_and_nothing_is_left(world):
+    w = world(["100000"] * 2 + [str(100_000 + 100 * n) for n in range(1, 30)], entry_order="limit", limit_order_seconds_max="5")
+    w.minutes(1)
+    w.alert("buy", "a1")
+    trade = w.trade()
+    assert trade.state is TradeState.REFUSED
+    assert trade.why_closed.startswith("main_rejected")
+    assert w.position("main") == w.position("hedge") == 0
+    assert not w.system.venues.of("main").open_orders("main")
+
+
+def test_a_trade_that_needs_a_person_is_closed_when_the_person_asks(world):
+    from twinleg.engine.control import request_close
+    from twinleg.engine.saga import Saga
+
+    w = world()
+    w.alert("buy", "a1")
+    saga = Saga(w.engine())
+    saga.needs_a_person(*saga.book.load(w.trade().trade_id), "a test says so")
+    request_close(w.engine(), "all", by="a test")
+    w.deliver()
+    assert w.trade().state is TradeState.CLOSED
+    assert w.position("main") == w.position("hedge") == 0
+
+
 # -- what a person might do by hand at the venue ---------------------------------------------------
 
 

@@ -46,7 +46,7 @@ def on_close(engine: Engine, request: CloseTrade) -> str:
         trade, version = saga.book.load(request.trade_id)
         if request.request_id in trade.requests_done or trade.state in ENDED:
             break
-        if trade.state is not TradeState.OPEN:
+        if trade.state not in (TradeState.OPEN, TradeState.NEEDS_A_PERSON):
             raise Unavailable(f"trade {trade.trade_id} is {trade.state}: the close waits for it to rest")
         try:
             saga.book.write(trade, version, asked_to_leave(trade, request))
@@ -59,7 +59,7 @@ def on_close(engine: Engine, request: CloseTrade) -> str:
 def asked_to_leave(trade: Trade, request: CloseTrade) -> Trade:
     """The trade as it is once a close or a cut was asked of it."""
     done = (*trade.requests_done, request.request_id)
-    if request.fraction >= 1:
+    if request.fraction >= 1 or trade.state is TradeState.NEEDS_A_PERSON:
         return trade.to(TradeState.CLOSING, why_closed=request.reason, requests_done=done)
     return trade.to(
         TradeState.REDUCING,

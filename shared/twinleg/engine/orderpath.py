@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from twinleg.domain.candles import ms_from_utc
-from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable, require
+from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable
 from twinleg.domain.orders import AckState, Frozen, OrderAck
 from twinleg.engine.ports import (
     AddMargin,
@@ -186,29 +186,41 @@ class OrderPath:
         unsent = self._unsent.pop(action_id, None)
         if unsent is not None:
             verdict = self._venue(unsent).send(unsent.signed, len(unsent.client_order_ids))
-            record = self._save(unsent, first_verdict(unsent, verdict), verdict.outcome.value)
+            record, _ = self._load(action_id)
+            if not record.final:  # somebody else may have taken it up meanwhile: then ours was not the only copy
+                judge = first_verdict if record == unsent else later_verdict
+                record = self._save(record, judge(record, verdict), verdict.outcome.value)
             if record.final:
                 return record
-        found = read(self._engine.store, "actions", action_id, ActionRecord)
-        require(found is not None, f"action {action_id} has no record")
-        assert found is not None
-        record = found[0]
+        record, _ = self._load(action_id)
         return record if record.final else self._resolve(record)
 
     def perform(self, action: VenueAction, *, trade_id: str, claim: Claim) -> ActionRecord:
         """Write, send, and find out."""
         return self.outcome(self.write(action, trade_id=trade_id, claim=claim))
 
+    def _load(self, action_id: str) -> tuple[ActionRecord, str]:
+        found = read(self._engine.store, "actions", action_id, ActionRecord)
+        if found is None:
+            raise InvariantBroken(f"action {action_id} has no record")
+        return found
+
     def _venue(self, record: ActionRecord) -> Venue:
         return self._engine.venues.of(record.account)
 
     def _save(self, before: ActionRecord, after: ActionRecord, word: str) -> ActionRecord:
+        """Record what was learned, if the record is still as it was read; a verdict recorded by another stands."""
         noted = after.model_copy(
             update={
                 "transitions": (*before.transitions, f"{self._engine.now().isoformat()} {word} -> {after.state.value}")
             }
         )
-        self._engine.store.batch([Replace("actions", noted.id, document(noted))])
+        current, version = self._load(before.id)
+        if current.final:
+            return current
+        if current != before:
+            raise Conflict(f"action {before.id} was taken up by another")
+        self._engine.store.batch([Replace("actions", noted.id, document(noted), version)])
         return noted
 
     # -- unknown outcomes ------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from twinleg.domain.orders import (
     OrderKind,
     OrderRequest,
     Purpose,
+    Side,
 )
 from twinleg.domain.trades import Leg, Trade, TradeState
 from twinleg.engine.closing import Closing
@@ -152,11 +153,22 @@ class Saga:
             version,
             trade.main,
             trade.to(TradeState.MAIN_SENT),
-            trade.main.entry_limit_price,
+            self._main_price(trade),
             trade.main.size_approved,
             Check("control", "trading", control_version),
         )
         return None
+
+    def _main_price(self, trade: Trade) -> Decimal:
+        """A market entry may pay up to the approved limit; a limit entry waits at the mark, never beyond that limit."""
+        main = trade.main
+        if trade.intent.order_kind is OrderKind.MARKET:
+            return main.entry_limit_price
+        venue = venue_of(self.engine, main)
+        at_mark = crossing_price(
+            venue.rules(main.market), venue.snapshot(main.market).mark_price, main.side, Decimal(0)
+        )
+        return min(at_mark, main.entry_limit_price) if main.side is Side.BUY else max(at_mark, main.entry_limit_price)
 
     def _stale(self, trade: Trade, control: Control) -> tuple[str, str] | None:
         """FRESH and HALT, asked again right before the first order that adds exposure."""
@@ -220,7 +232,7 @@ class Saga:
     def _confirm_main(self, trade: Trade, version: str) -> None:
         record = self._entry_outcome(trade.main)
         if record.state is ActionState.VANISHED:
-            return self._needs_a_person(trade, version, f"the main order arrived and left no trace ({record.id})")
+            return self.needs_a_person(trade, version, f"the main order arrived and left no trace ({record.id})")
         if record.state is ActionState.NEVER_RAN and self._may_try_again(trade, trade.main):
             return self._retry_main(trade, version)
         noted = self.book.noted(trade)
@@ -264,7 +276,7 @@ class Saga:
             version,
             noted.main,
             noted,
-            noted.main.entry_limit_price,
+            self._main_price(noted),
             noted.main.size_approved,
             Check("control", "trading", control_version),
         )
@@ -421,7 +433,8 @@ class Saga:
             EventKind.UNWOUND, reason, trade_id=trade.trade_id, market=trade.main.market, account=trade.main.account
         )
 
-    def _needs_a_person(self, trade: Trade, version: str, reason: str) -> None:
+    def needs_a_person(self, trade: Trade, version: str, reason: str) -> None:
+        """Stop here, loudly: what happened cannot be decided from what the venue says."""
         now = self.engine.now()
         self.book.write(trade, version, trade.to(TradeState.NEEDS_A_PERSON, person_since=now, why_closed=reason))
         self.engine.announce(

@@ -22,7 +22,7 @@ from twinleg.domain.messages import (
     Topic,
 )
 from twinleg.domain.money import plain
-from twinleg.domain.orders import LegRole, Side
+from twinleg.domain.orders import LegRole, OrderKind, Side
 from twinleg.domain.signals import Direction, Signal
 from twinleg.domain.trades import Trade, TradeState
 from twinleg.engine.config import MarketPlan, StrategyPlan
@@ -241,6 +241,7 @@ def hedged_intent(
             role=LegRole.HEDGE, account=plan.hedge_account, market=plan.hedge_market,
             side=main_side.opposite, leverage=hedge_leverage, margin_share=1 - main_share,
         ),
+        order_kind=OrderKind.LIMIT if limits.entry_order == "limit" else OrderKind.MARKET,
         stop_percent=limits.stop_percent,
         target_percent=limits.target_percent,
         budget_percent=limits.budget_percent,

@@ -48,7 +48,7 @@ def survey(
             if stored and stored.data.get("owner") not in ("", None, trade.trade_id)
         ),
         foreign=tuple(
-            account_market(leg.account, leg.market) for leg in trade.legs if _foreign(leg, states[leg.account])
+            account_market(leg.account, leg.market) for leg in trade.legs if _foreign(engine, leg, states[leg.account])
         ),
         unresolved=(),
         keys_expire_at={leg.account: _key_expires_at(engine, leg) for leg in trade.legs},
@@ -56,10 +56,10 @@ def survey(
     )
 
 
-def _foreign(leg: Leg, state: AccountState) -> bool:
-    """A position is there although the slot is free: it is nobody's we know."""
-    position = state.position(leg.market)
-    return position is not None and position.size != 0
+def _foreign(engine: Engine, leg: Leg, state: AccountState) -> bool:
+    """A position or an order is there although the slot is free: it is nobody's we know."""
+    resting = venue_of(engine, leg).open_orders(leg.account)
+    return state.position(leg.market) is not None or any(order.market == leg.market for order in resting)
 
 
 def _key_expires_at(engine: Engine, leg: Leg) -> datetime | None:

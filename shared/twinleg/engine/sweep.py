@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import partial
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
-from twinleg.domain.errors import Conflict, TwinlegError
+from twinleg.domain.errors import Conflict, OutcomeUnknown, TwinlegError
 from twinleg.domain.ids import account_market, client_order_id
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO, plain
@@ -111,8 +111,7 @@ class Sweep:
             self._guard(trade, version, readings)
             return
         if trade.state is not TradeState.OPEN:
-            self.saga.advance(trade_id)
-            self.done.append(f"took up {trade_id} at {trade.state}")
+            self._take_up(trade)
             return
         if control.state is Halt.FLATTEN:
             self._leave(trade, version, f"FLATTEN by {control.by}: {control.why}")
@@ -121,6 +120,17 @@ class Sweep:
         if main is None or hedge is None:
             return
         self._protect(trade, version, main, hedge)
+
+    def _take_up(self, trade: Trade) -> None:
+        """Go on with a trade that rests between states; one that stays undecided too long is a person's."""
+        self.done.append(f"took up {trade.trade_id} at {trade.state}")
+        try:
+            self.saga.advance(trade.trade_id)
+        except OutcomeUnknown as unknown:
+            limit = self.engine.limits(trade.intent.strategy).person_after_seconds
+            if (self.engine.now() - trade.updated_at).total_seconds() > limit:
+                self.saga.needs_a_person(*self.book.load(trade.trade_id), f"undecided for over {limit} s: {unknown}")
+            raise
 
     def _protect(self, trade: Trade, version: str, main: Reading, hedge: Reading) -> None:
         sizes = held(trade.main, main.state)[0], held(trade.hedge, hedge.state)[0]

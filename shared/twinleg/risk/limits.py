@@ -61,6 +61,8 @@ class Limits(BaseModel):
     outlier_percent: D = Field(D("5"), gt=0)
     """A candle that closes further than this from the one before it is suspect."""
     # orders
+    entry_order: Literal["market", "limit"] = "market"
+    """market: at once, within slippage_bps. limit: resting at the mark for limit_order_seconds_max, then gone."""
     slippage_bps: D = Field(D("50"), gt=0, le=500)
     close_slippage_bps: D = Field(D("200"), gt=0, le=900)
     depth_ratio_min: D = Field(D("2"), ge=0)
