@@ -272,6 +272,20 @@ def test_control_requests_are_refused_in_one_clear_line(venue):
             assert answer.status == 400 and text in json.loads(answer.read())["error"]
 
 
+def test_a_thread_serves_a_ledger_file_too(tmp_path):
+    start = datetime(2025, 5, 1, tzinfo=UTC)
+    options = VenueOptions({"BTC": candles(start)}, start_ms=ms_from_utc(start), ledger=tmp_path / "ledger.sqlite")
+    for expected in ("10000.0", "10005.0"):
+        server = serve_in_thread(options)
+        try:
+            user = "0x" + "12" * 20
+            assert Info(server.url, skip_ws=True).user_state(user)["withdrawable"] == expected
+            if expected == "10000.0":
+                control(server, "/_sim/deposit", {"address": user, "usd": "10005"})
+        finally:
+            server.stop()
+
+
 def test_a_month_of_candles_can_be_appended_in_one_request(venue):
     end = control(venue, "/_sim/status")["markets"]["BTC"]["end_ms"]
     rows = [[end + i * 60_000, "100000.0", "100010.0", "99990.0", "100000.0", "12.34567"] for i in range(44_640)]

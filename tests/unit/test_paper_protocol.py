@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 from pathlib import Path
 
 import pytest
 from eth_account import Account
 from hyperliquid.utils import signing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from twinleg.domain.errors import BadInput
 from twinleg.paper.nonces import Nonces
-from twinleg.paper.options import Switches
+from twinleg.paper.options import UNDECIDED, Switches, VenueOptions
 from twinleg.paper.schema import is_exchange_request
 from twinleg.paper.signatures import canonical, connection_id, recover
+from twinleg.paper.venue import Venue
 
 
 def _bench():
@@ -28,7 +32,7 @@ def _bench():
 
 bench = _bench()
 Bench, wire, flat, candle = bench.Bench, bench.wire, bench.flat, bench.candle
-ALICE, BOB, D = bench.ALICE, bench.BOB, bench.D
+ALICE, BOB, D, START_MS = bench.ALICE, bench.BOB, bench.D, bench.START_MS
 KEY = "0x" + "0123456789" * 6 + "0123"
 SIGNER = "0x14791697260e4c9a71f18484c9f997b308e59325"
 VAULT = "0x1719884eb866cb12b2287399b15f7db5e7d775ea"
@@ -488,6 +492,49 @@ def test_a_wrong_switch_is_named_with_its_value(name):
 def test_switches_survive_their_own_json():
     switches = Switches(mark_gap=D("0.01"), volume_gates=False)
     assert Switches().changed(switches.as_json()) == switches
+
+
+def test_a_seed_draws_what_is_undecided_and_nothing_else():
+    drawn = [Switches().drawn(random.Random(seed)) for seed in range(20)]
+    assert drawn[3] == Switches().drawn(random.Random(3)) and len(set(drawn)) == 20
+    changed = {name for s in drawn for name, value in s.as_json().items() if value != Switches().as_json()[name]}
+    assert changed == set(UNDECIDED)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = ["type", "user", "coin", "req", "oid", "startTime", "endTime", "interval", "dex", "nSigFigs", "mantissa", "id"]
+QUESTIONS = ["clearinghouseState", "orderStatus", "l2Book", "candleSnapshot", "userFillsByTime", "activeAssetData"]
+questions = st.dictionaries(st.sampled_from(FIELDS), json_values | st.just(ALICE) | st.just("BTC"), max_size=6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(body=json_values | questions, kind=st.sampled_from(QUESTIONS), limits=st.booleans())
+def test_no_body_breaks_the_venue(body, kind, limits):
+    venue = Venue(VenueOptions({"BTC": flat(100)}, start_ms=START_MS, switches=Switches(rate_limits=limits)), int)
+    venue.add_faults({"kind": "lose_answer", "coin": "ETH"})
+    bodies = [body, {**body, "type": kind}] if isinstance(body, dict) else [body]
+    for one in bodies:
+        assert venue.reply("/info", one).status in (200, 422, 429, 500)
+        assert venue.reply("/exchange", one).status in (422, 429)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_no_change_of_a_good_request_breaks_the_venue(data):
+    body = good()
+    part = data.draw(st.sampled_from([body, body["action"], body["action"]["orders"][0], body["signature"]]))
+    part[data.draw(st.sampled_from(sorted(part)))] = data.draw(json_values)
+    v = Bench({"BTC": flat(100)})
+    assert v.exchange.exchange(body)[0] in (200, 422)
+
+
+def test_an_unknown_referral_code_is_refused_in_the_real_words():
+    answer = Bench({"BTC": flat(100)}).send(ALICE, {"type": "setReferrer", "code": "X"})
+    assert answer == {"status": "err", "response": "Referral code not registered"}
 
 
 BAD_OPTIONS = {

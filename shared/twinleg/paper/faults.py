@@ -28,6 +28,8 @@ from typing import Any
 from twinleg.domain.errors import BadInput
 from twinleg.domain.money import decimal_of
 from twinleg.paper.desk import Interference, OrderFault
+from twinleg.paper.schema import is_address
+from twinleg.paper.state import State
 
 KINDS = (
     "lose_answer",
@@ -61,6 +63,43 @@ class Request:
     addresses: frozenset[str]
     coins: frozenset[str]
     cloids: frozenset[str]
+
+
+def asking(body: Json) -> Request:
+    """What a rule can match on in a question."""
+    inner = body.get("req")
+    coin = body.get("coin") or (inner.get("coin") if type(inner) is dict else None)
+    user, oid = body.get("user"), body.get("oid")
+    return Request(
+        "/info",
+        body["type"],
+        frozenset([_lower(user)] if is_address(user) else []),
+        frozenset([coin] if type(coin) is str else []),
+        frozenset([oid.lower()] if type(oid) is str else []),
+    )
+
+
+def acting(path: str, body: Json, signer: str | None, state: State) -> Request:
+    """What a rule can match on in a readable request: its signer, the agent's master, the vault, coins and cloids."""
+    action = body["action"]
+    agent = state.agents.get(signer or "")
+    addresses = {signer or "", agent.master if agent else "", _lower(body.get("vaultAddress") or "")}
+    orders = [*action.get("orders", ()), *(m["order"] for m in action.get("modifies", ()))]
+    orders += [action["order"]] if "order" in action else []
+    assets = [o.get("a", o.get("asset")) for o in (*orders, *action.get("cancels", ()), action)]
+    cloids = [o.get("c") for o in orders] + [c.get("cloid") for c in action.get("cancels", ())]
+    return Request(
+        path,
+        action["type"],
+        frozenset(a for a in addresses if a),
+        frozenset(state.by_asset[a].coin for a in assets if a in state.by_asset),
+        frozenset(_lower(c) for c in cloids if c),
+    )
+
+
+def _lower(ident: str) -> str:
+    lower = ident.lower()
+    return lower if not lower or lower.startswith("0x") else "0x" + lower
 
 
 @dataclass(slots=True)
@@ -164,7 +203,7 @@ def rule_of(raw: Json) -> Rule:
             setattr(rule, name, _checked(raw, name, str))
     for name in ("address", "cloid"):
         if name in raw:
-            setattr(rule, name, _checked(raw, name, str).lower())
+            setattr(rule, name, _lower(_checked(raw, name, str)))
     for name in ("count", "seed", "ms"):
         if name in raw:
             setattr(rule, name, _checked(raw, name, int))

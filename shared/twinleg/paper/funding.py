@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from twinleg.paper.books import FUNDING
 from twinleg.paper.market import HOUR_MS, Market
-from twinleg.paper.numbers import MICRO, ZERO, rounded, text
+from twinleg.paper.numbers import MICRO, ZERO, rounded, text, truncated
 from twinleg.paper.state import State
 
 STAMP_LATENESS_MS = 15
@@ -32,7 +32,8 @@ def _pay_one(state: State, market: Market, address: str, hour_ms: int) -> None:
     account = state.accounts[address]
     position = account.positions[market.coin]
     hourly = market.funding[-1][1]
-    paid = rounded(position.size * market.oracle * hourly, MICRO)
+    due = position.size * market.oracle * hourly
+    paid = truncated(due) if state.switches.funding_rounding == "down" else rounded(due, MICRO)
     if position.is_cross:
         account.balance -= paid
     else:

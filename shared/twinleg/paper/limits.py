@@ -53,20 +53,22 @@ class MinuteWeight:
 def weight(path: str, body: Json) -> int:
     """What a request weighs before its answer is known."""
     if path == "/exchange":
-        return 1 + _batch(body.get("action", {})) // 40
-    kind = body.get("type")
+        action = body.get("action")
+        return 1 + (_batch(action) if isinstance(action, dict) else 1) // 40
+    kind = str(body.get("type"))
     return 2 if kind in _LIGHT else 60 if kind == "userRole" else 20
 
 
 def answer_weight(body: Json, answer: str) -> int:
     """What the answer's rows add: one per 20 rows, or per 60 candles."""
-    kind = body.get("type")
+    kind = str(body.get("type"))
     per = 20 if kind in _BY_ROWS else 60 if kind == "candleSnapshot" else 0
     return len(json.loads(answer)) // per if per and answer.startswith("[") else 0
 
 
 def _batch(action: Json) -> int:
-    return max((len(action[name]) for name in ("orders", "cancels", "modifies") if name in action), default=1)
+    items = (action.get(name) for name in ("orders", "cancels", "modifies"))
+    return max((len(found) for found in items if isinstance(found, list)), default=1)
 
 
 def over_budget(account: Account, action: Json, now_ms: int) -> str | None:

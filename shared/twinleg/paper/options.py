@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
@@ -15,6 +16,29 @@ from twinleg.domain.money import decimal_of
 Network = Literal["testnet", "mainnet"]
 ClockKind = Literal["manual", "wall"]
 Abstraction = Literal["default", "disabled", "unifiedAccount", "portfolioMargin", "dexAbstraction"]
+
+
+UNDECIDED = (
+    "partial_gtc_answer",
+    "partial_ioc_status",
+    "woken_children_answer",
+    "children_wake_on_partial",
+    "duplicate_open_cloid",
+    "plain_gtc_close_below_minimum",
+    "reduce_only_trigger_needs_position",
+    "triggers_canceled_when_flat",
+    "position_tpsl_size_shown",
+    "modify_keeps_old_when_rejected",
+    "cross_margin_follows_leverage",
+    "order_status_size",
+    "new_order_margin_price",
+    "price_band_reference",
+    "market_order_cap",
+    "rejected_action_spends_nonce",
+    "expired_action_spends_nonce",
+    "funding_rounding",
+)
+"""Switches of the first group whose settings are equally possible on the real venue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +89,8 @@ class Switches:
     """Measured on testnet: the window (T - 2 days, T + 1 day) is narrower by this on both sides."""
     agent_expiry_lateness_ms: int = 0
     """How long an expired agent key still signs (it was late on testnet)."""
+    funding_rounding: Literal["half_even", "down"] = "half_even"
+    """How a funding payment is brought to the 6 decimals of USDC."""
     trigger_slippage: Decimal = Decimal("0.1")
     """Limit of a triggered market order: this fraction beyond the mark at which it fired."""
     order_memory: int = 2000
@@ -93,6 +119,15 @@ class Switches:
     """``Only post-only orders allowed immediately after network upgrade``."""
     mark_gap: Decimal = Decimal(0)
     """Added to the mark, as a fraction of it (0.01 = the mark stands 1 % above the traded price)."""
+
+    def drawn(self, draw: random.Random) -> Switches:
+        """These switches with every undecided choice of the real venue drawn at random."""
+        hints = get_type_hints(Switches)
+        chosen: dict[str, Any] = {}
+        for name in UNDECIDED:
+            options = get_args(hints[name])
+            chosen[name] = options[draw.randrange(len(options))] if options else draw.randrange(2) == 1
+        return replace(self, **chosen)
 
     def changed(self, values: Mapping[str, object]) -> Switches:
         """These switches with some of them set from JSON values; BadInput names the one that is wrong."""

@@ -21,6 +21,7 @@ from twinleg.paper.venue import Reply, Venue
 NOT_JSON = "Failed to parse the request body as JSON"
 WRONG_TYPE = "Expected request with `Content-Type: application/json`"
 BODY_BYTES_MAX = 64 * 1024 * 1024
+SHUTDOWN_SECONDS = 2
 TICK_SECONDS = 0.25
 """How often a wall-clock venue walks its markets without being asked."""
 
@@ -43,7 +44,7 @@ async def _serve(options: VenueOptions) -> None:
 async def _run(venue: Venue, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
     options = venue.options
     server = web.Server(Face(venue).handle, access_log=None, request_factory=_large_request)
-    runner = web.ServerRunner(server, handle_signals=False)
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, options.host, options.port, backlog=256).start()

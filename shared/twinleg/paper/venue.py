@@ -16,7 +16,7 @@ from twinleg.paper import limits
 from twinleg.paper.clockwork import WallClock, restamped
 from twinleg.paper.desk import Interference, OrderFault
 from twinleg.paper.exchange import UNREADABLE, Exchange, default_start_ms, history_count
-from twinleg.paper.faults import Faults, Request, Rule, interference
+from twinleg.paper.faults import Faults, Rule, acting, asking, interference
 from twinleg.paper.journal import Entry, Journal, checksum
 from twinleg.paper.options import VenueOptions
 from twinleg.paper.schema import is_address, is_exchange_request
@@ -90,7 +90,7 @@ class Venue:
         if not is_exchange_request(body):
             return shaped(422, UNREADABLE)
         signer = self.engine.signer(body)
-        struck = self._faults.struck(self._request(path, body, signer)) if self._faults.rules else {}
+        struck = self._faults.struck(acting(path, body, signer, self.engine.state)) if self._faults.rules else {}
         return self._held(struck, lambda: self._acted(body, signer, struck))
 
     def _held(self, struck: dict[str, Rule], make: Callable[[], Reply]) -> Reply:
@@ -128,7 +128,7 @@ class Venue:
         kind = body.get("type") if type(body) is dict else None
         if type(kind) is not str:
             return self._read(body)
-        struck = self._faults.struck(self._request("/info", body, None))
+        struck = self._faults.struck(asking(body))
         return self._held(struck, lambda: self._read_with(body, struck))
 
     def _read_with(self, body: Json, struck: dict[str, Rule]) -> Reply:
@@ -153,27 +153,6 @@ class Venue:
                 self._answers.clear()
             self._answers[str(body)] = reply
         return reply
-
-    def _request(self, path: str, body: Json, signer: str | None) -> Request:
-        if path == "/info":
-            user, coin, oid = body.get("user"), body.get("coin") or (body.get("req") or {}).get("coin"), body.get("oid")
-            return Request(
-                path,
-                body["type"],
-                frozenset([_lower(user)] if is_address(user) else []),
-                frozenset([coin] if type(coin) is str else []),
-                frozenset([oid.lower()] if type(oid) is str else []),
-            )
-        action, state = body["action"], self.engine.state
-        agent = state.agents.get(signer or "")
-        addresses = {signer or "", agent.master if agent else "", _lower(body.get("vaultAddress") or "")}
-        orders = [*action.get("orders", ()), *(m["order"] for m in action.get("modifies", ()))]
-        orders += [action["order"]] if "order" in action else []
-        assets = [o.get("a", o.get("asset")) for o in (*orders, *action.get("cancels", ()), action)]
-        coins = frozenset(state.by_asset[a].coin for a in assets if a in state.by_asset)
-        cloids = [o.get("c") for o in orders] + [c.get("cloid") for c in action.get("cancels", ())]
-        known = frozenset(_lower(c) for c in cloids if c)
-        return Request(path, action["type"], frozenset(a for a in addresses if a), coins, known)
 
     # Changes: carried out, written down, then answered
 
@@ -335,11 +314,6 @@ def _failure(struck: dict[str, Rule]) -> tuple[Reply, bool] | None:
     if (rule := struck.get("502html")) is not None:
         return Reply(502, BAD_GATEWAY, "text/html"), rule.execute
     return None
-
-
-def _lower(address: str) -> str:
-    lower = address.lower()
-    return lower if not lower or lower.startswith("0x") else "0x" + lower
 
 
 def shaped(status: int, answer: Json) -> Reply:
