@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +30,7 @@ from twinleg.paper.venue import Venue
 from twinleg.settings import parse
 
 AT = datetime(2025, 1, 6, 12, 0, tzinfo=UTC)
+HISTORY = 30
 
 
 @pytest.fixture
@@ -108,13 +109,23 @@ class World:
     The venue answers over real HTTP; nothing is replaced by a stand-in.
     """
 
-    def __init__(self, folder: Path, closes: Sequence[str], coin: str = "BTC", **limits: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        closes: Sequence[str],
+        coin: str = "BTC",
+        *,
+        candles: Sequence[Candle] | None = None,
+        history: int = HISTORY,
+        script: Mapping[str, Mapping[str, str]] | None = None,
+        **limits: str,
+    ) -> None:
         self.coin, self.folder = coin, folder
         start = datetime(2025, 1, 6, 0, 0, tzinfo=UTC)
-        self.candles = candles_of(closes, start)
-        self.history = HISTORY
+        self.candles = list(candles) if candles else candles_of(closes, start)
+        self.history, self.script = history, script or {}
         options = VenueOptions(
-            candles={coin: self.candles}, open_accounts=True, start_ms=ms_from_utc(self.candles[HISTORY].opened_at)
+            candles={coin: self.candles}, open_accounts=True, start_ms=ms_from_utc(self.candles[history].opened_at)
         )
         self.server = VenueThread(options)
         self.control = VenueControl(self.server.url)
@@ -123,11 +134,11 @@ class World:
         self.system = self.new_system()
         self.runtime = Runtime(self.system)
         prepare(self.system)
-        self.runtime.minute(self.candles[HISTORY].opened_at + timedelta(seconds=1))
+        self.runtime.minute(self.candles[history].opened_at + timedelta(seconds=1))
 
     def new_system(self, steps: Steps | None = None) -> System:
         """A system as a new process would build it, on the same file and the venue's own time."""
-        script = {"limits": self.limits, "market": {"strategies": '["tradingview"]'}}
+        script = {"limits": self.limits, "market": {"strategies": '["tradingview"]'}, **self.script}
         settings = parse(settings_text(self.coin, self.server.url, script), {})
         clock = ReplayClock(utc_from_ms(int(self.control.status()["now_ms"])))
         clock.follow(self.control.advance_to)
@@ -201,9 +212,6 @@ class World:
         self.server.stop()
 
 
-HISTORY = 30
-
-
 def candles_of(closes: Sequence[str], start: datetime) -> list[Candle]:
     """One-minute candles through these closes, after HISTORY calm ones at the first."""
     found: list[Candle] = []
@@ -221,7 +229,7 @@ def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Makes worlds: ``world(["100000", "99000", …], stop_percent="2")``."""
     made: list[World] = []
 
-    def make(closes: Sequence[str] = ("100000",) * 60, **limits: str) -> World:
+    def make(closes: Sequence[str] = ("100000",) * 60, **limits: Any) -> World:
         folder = tmp_path / f"world{len(made)}"
         folder.mkdir()
         made.append(World(folder, closes, **limits))
