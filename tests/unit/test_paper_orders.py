@@ -255,6 +255,21 @@ def test_the_book_thins_and_widens_once_the_candle_has_shown_its_width():
     assert wild[0] < calm[0] / 2 and wild[1] > 2 * calm[1]
 
 
+def test_a_market_whose_candles_begin_later_or_pause_stands_at_its_price():
+    later = [candle(10, 2000), candle(11, 2000, 2010, 1990, 2005), candle(30, 2100)]
+    v = Bench({"BTC": flat(100_000, 60), "ETH": later})
+    assert 1990 < D(v.ask("allMids")["ETH"]) < 2010
+    assert "filled" in v.order(ALICE, True, 2010, "0.1", "Ioc", coin="ETH")
+    v.minutes(20)
+    assert v.state.markets["ETH"].price == 2005 and not v.state.markets["ETH"].ended
+    v.minutes(10)
+    assert v.state.markets["ETH"].price == 2100
+    assert (
+        v.ask("candleSnapshot", req={"coin": "ETH", "interval": "1m", "startTime": 0, "endTime": 1 << 60})[-1]["o"]
+        == "2100.0"
+    )
+
+
 # Cancel and modify
 
 

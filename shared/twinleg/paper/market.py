@@ -77,6 +77,7 @@ class Market:
         self.open_size = ZERO
         """Sum of the long positions of all accounts here."""
         self.book = Book(listing, shape, jitter)
+        self.book.move(self.price, ZERO, 0)
         self.holders: dict[str, None] = {}
         """Addresses with a position here, in the order they opened."""
         self.triggers: dict[int, None] = {}

@@ -27,6 +27,8 @@ BAD_GATEWAY = (
     "<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
 )
 REMEMBERED = 1_000
+REMEMBERED_LENGTH = 32_000
+"""How many answers, of at most what length, are kept for stale reads."""
 
 Json = Any
 
@@ -148,7 +150,7 @@ class Venue:
     def _read(self, body: Json) -> Reply:
         status, answer = self.engine.info(body)
         reply = shaped(status, answer)
-        if status == 200:
+        if status == 200 and len(reply.text) <= REMEMBERED_LENGTH:
             if len(self._answers) >= REMEMBERED:
                 self._answers.clear()
             self._answers[str(body)] = reply
