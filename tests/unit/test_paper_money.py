@@ -552,3 +552,86 @@ def assert_cash_explained(v, account):
             amount = -amount
         moved += amount
     assert account.cash() == pytest.approx(fills + funding + moved, abs=D("0.00001"))
+
+
+def test_an_isolated_position_far_under_water_goes_to_the_backstop_with_its_margin_only():
+    candles = [candle(0, 100_000), candle(1, 90_500), *flat(90_500, 3, 2)]
+    v = venue(candles, liquidation_step_usd=D(1))
+    v.leverage(ALICE, 10, cross=False)
+    v.order(ALICE, True, 101_000, "0.5", "Ioc")
+    balance, collateral = v.state.accounts[ALICE].balance, v.state.accounts[ALICE].positions["BTC"].collateral
+    v.minutes(2)
+    fill = v.ask("userFills", ALICE)[0]
+    assert (fill["liquidation"]["method"], fill["fee"]) == ("backstop", "0.0")
+    account = v.state.accounts[ALICE]
+    assert not account.positions and balance - 100 < account.balance < balance + collateral
+    deltas = [row["delta"] for row in account.transfers]
+    assert deltas[-1]["type"] == "liquidation" and deltas[-1]["method"] == "backstop"
+    assert v.balanced()
+
+
+def test_a_gap_beyond_bankruptcy_is_made_up_by_the_backstop_not_by_the_owner():
+    for cross in (True, False):
+        candles = [candle(0, 100_000), candle(1, 50_000), *flat(50_000, 3, 2)]
+        v = venue(candles, equity=2_600)
+        v.leverage(ALICE, 10, cross)
+        v.order(ALICE, True, 101_000, "0.25", "Ioc")
+        before = v.state.accounts[ALICE].balance
+        v.minutes(3)
+        account = v.state.accounts[ALICE]
+        assert not account.positions
+        assert account.balance == 0 if cross else account.balance == before
+        assert v.balanced() and D(v.exchange.dump()["books"]["balances"]["backstop"]) < 0
+
+
+def test_lowering_cross_leverage_needs_free_margin():
+    v = venue()
+    v.leverage(ALICE, 20)
+    v.order(ALICE, True, 101_000, "1", "Ioc")
+    assert v.leverage(ALICE, 5) == {"status": "err", "response": "Insufficient margin to decrease leverage."}
+    assert v.leverage(ALICE, 12)["status"] == "ok"
+
+
+def test_a_stop_entry_without_margin_is_refused_when_it_fires():
+    candles = [candle(0, 100_000), candle(1, 100_000, 101_500, 99_990, 101_400), *flat(101_400, 4, 2)]
+    v = venue(candles)
+    v.leverage(ALICE, 10)
+    entry = wire(True, 110_000, "0.5", stop=101_000) | {"r": False}
+    oid = v.orders(ALICE, entry)[0]["resting"]["oid"]
+    assert v.ask("clearinghouseState", ALICE)["withdrawable"] == "10000.0", "triggers reserve nothing"
+    v.order(ALICE, True, 100_100, "0.9", "Ioc")
+    v.minutes(3)
+    assert v.status(ALICE, oid) == "perpMarginRejected"
+
+
+def test_funding_rounding_is_a_switch():
+    paid = {}
+    for rounding in ("half_even", "down"):
+        v = venue(flat(100_001, 90), funding_rounding=rounding)
+        v.order(ALICE, True, 101_000, "0.00077", "Ioc")
+        v.minutes(40)
+        paid[rounding] = v.ask("userFunding", ALICE, startTime=0)[0]["delta"]["usdc"]
+    assert paid == {"half_even": "-0.000963", "down": "-0.000962"}
+
+
+def test_volume_fees_and_portfolio_are_told():
+    v = venue()
+    v.order(ALICE, True, 101_000, "0.1", "Ioc")
+    v.order(ALICE, False, 110_000, "0.1")
+    (day,) = v.ask("userFees", ALICE)["dailyUserVlm"]
+    assert (day["date"], day["userAdd"]) == ("2025-05-01", "0.0") and D(day["userCross"]) > 10_000
+    spans = dict(v.ask("portfolio", ALICE))
+    assert D(spans["allTime"]["pnlHistory"][0][1]) < 0 and D(spans["day"]["vlm"]) > 10_000
+    assert v.ask("userRateLimit", ALICE)["nRequestsCap"] >= 20_000
+
+
+def test_shorts_mirror_longs():
+    v = venue([candle(0, 100_000), candle(1, 100_000, 103_000, 100_000, 102_900), *flat(102_900, 40, 2)])
+    v.leverage(ALICE, 10)
+    price = D(v.order(ALICE, False, 99_000, "0.1", "Ioc")["filled"]["avgPx"])
+    v.orders(ALICE, wire(True, 113_000, "0.1", stop=102_000), wire(True, 98_000, "0.1", target=97_000))
+    v.minutes(3)
+    closing = v.ask("userFills", ALICE)[0]
+    assert closing["dir"] == "Close Short" and 102_000 < D(closing["px"]) < 102_600
+    assert D(closing["closedPnl"]) == (price - D(closing["px"])) / 10
+    assert v.ask("frontendOpenOrders", ALICE) == []

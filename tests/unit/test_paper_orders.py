@@ -309,6 +309,21 @@ def test_a_refused_modify_leaves_the_old_order_as_the_switch_says(keeps):
     assert len(v.ask("openOrders", ALICE)) == keeps
 
 
+def test_the_2026_modify_rule_places_post_only_limits_unless_told_otherwise():
+    v = venue(modify_always_place_rule=True)
+    oid = oid_of(v.order(ALICE, True, 99_000, "0.01", cloid=cloid(1)))
+
+    def modify(sent, **more):
+        answer = v.send(ALICE, {"type": "batchModify", "modifies": [{"oid": cloid(1), "order": sent}], **more})
+        return answer["response"]["data"]["statuses"][0]
+
+    assert "Post only" in modify(wire(True, 101_000, "0.01", cloid=cloid(1)))["error"]
+    assert "error" in modify(wire(True, 101_000, "0.01", stop=100_500))
+    assert v.status(ALICE, oid) == "open"
+    assert "filled" in modify(wire(True, 101_000, "0.01", cloid=cloid(1)), a=True)
+    assert modify(wire(True, 99_000, "0.01"))["error"] == "Cannot modify canceled or filled order"
+
+
 def test_a_cloid_in_use_is_refused_and_free_again_when_the_order_is_over():
     v = venue()
     first = oid_of(v.order(ALICE, True, 99_000, "0.01", cloid=cloid(1)))

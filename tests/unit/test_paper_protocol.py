@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -448,6 +449,26 @@ def test_candles_close_form_and_group():
         req={"coin": "BTC", "interval": "1m", "startTime": minutes[2]["t"], "endTime": minutes[4]["t"]},
     )
     assert [row["t"] for row in some] == [row["t"] for row in minutes[2:5]]
+
+
+def test_weeks_start_on_mondays_and_months_on_their_first():
+    day = timedelta(days=1)
+    rows = [
+        candle(0, 100 + i)._replace(opened_at=datetime(2025, 1, 1, tzinfo=UTC) + i * day, interval=day)
+        for i in range(60)
+    ]
+    v = Bench({"BTC": rows}, start_ms=round(datetime(2025, 2, 28, tzinfo=UTC).timestamp() * 1000))
+
+    def opens(interval):
+        asked = {"coin": "BTC", "interval": interval, "startTime": 0, "endTime": None}
+        return [
+            (f"{datetime.fromtimestamp(r['t'] / 1000, UTC):%m-%d}", r["o"]) for r in v.ask("candleSnapshot", req=asked)
+        ]
+
+    assert opens("1M") == [("01-01", "100.0"), ("02-01", "131.0")]
+    assert opens("1w")[:3] == [("12-30", "100.0"), ("01-06", "105.0"), ("01-13", "112.0")]
+    assert opens("3d")[1][1] == "102.0" and len(opens("1d")) == 59
+    assert opens("1h") == [], "nothing finer than the candles themselves"
 
 
 def test_fills_can_be_read_by_time_and_joined():

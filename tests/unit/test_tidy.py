@@ -2,7 +2,7 @@
 
 import ast
 import re
-import shlex
+import subprocess
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import twinleg
-from twinleg import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "shared" / "twinleg"
@@ -27,7 +26,6 @@ ENTRY_POINT_LINES_MAX = 40
 VENDORS = {"google", "ccxt", "web3", "hyperliquid"}
 REGISTRY_HOSTS = ("pypi" + ".org", "python" + "hosted.org", "npm" + "js.org", "npm" + "js.com", "deb." + "debian.org")
 LEFTOVERS = re.compile(r"\b(" + "TO" + "DO|FIX" + "ME)\b")
-SHELL_SIGNS = {"|", "&&", "||", ";", "&", ">", "<"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/*~{}<>-])/(?:home|root|work|Users)(?=/|\b(?![\w-]))")
 
 
@@ -206,63 +204,21 @@ def test_pins_fit_pyproject() -> None:
             assert fits, f"{requirement} was pinned as {pin}: run ./dev pins"
 
 
-# -- what the documents promise --------------------------------------------------------------------
+# -- the one command -------------------------------------------------------------------------------
 
 
-def documents() -> list[Path]:
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+def dev(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", str(ROOT / "dev"), *arguments], capture_output=True, text=True, timeout=30)
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """The ``./dev …`` and ``twinleg …`` lines of a document's fenced and indented blocks, as words."""
-    fenced = False
-    for line in text.splitlines():
-        if line.lstrip().startswith("```"):
-            fenced = not fenced
-        elif (fenced or line.startswith("    ")) and (
-            found := re.match(r"\s*(?:\$ )?((?:\./dev|twinleg) [\w-].*)", line)
-        ):
-            words = shlex.split(found[1].rstrip("\\"), comments=True)
-            yield words[: next((i for i, word in enumerate(words) if word in SHELL_SIGNS), len(words))]
+def test_dev_lists_its_commands() -> None:
+    shown = dev("help")
+    assert shown.returncode == 0 and dev().stdout == shown.stdout
+    listed = set(re.findall(r"^  (\w+) ", shown.stdout, flags=re.MULTILINE))
+    carried_out = set(re.findall(r"^  (\w+)\) ", (ROOT / "dev").read_text(), flags=re.MULTILINE))
+    assert listed == {"setup", "demo", "run", "test", "pins"} <= carried_out
 
 
-def dev_commands() -> set[str]:
-    return set(re.findall(r"^  (\w+) +(?:only|ARGS)", (ROOT / "dev").read_text(), flags=re.MULTILINE))
-
-
-def options_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([command, "--help"])
-    assert ended.value.code == 0, f"twinleg has no command {command}"
-    return capsys.readouterr().out
-
-
-def test_dev_has_the_commands_it_lists() -> None:
-    assert dev_commands() == {"setup", "demo", "run", "test", "pins"}
-
-
-@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_commands_in_documents_exist(document: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in commands(document.read_text()):
-        if words[0] == "./dev":
-            assert words[1] in dev_commands(), f"{shlex.join(words)}: ./dev has no such command"
-        if words[:2] in (["./dev", "setup"], ["./dev", "test"], ["./dev", "pins"]):
-            continue
-        asked = words[1:] if words[:2] != ["./dev", "run"] else words[2:]
-        if asked[0] == "--help":
-            continue
-        known = set(re.findall(r"--[a-z][a-z-]*", options_of(asked[0], capsys)))
-        used = {word.partition("=")[0] for word in asked if word.startswith("--")}
-        assert used <= known, f"{shlex.join(words)}: no option {sorted(used - known)}"
-
-
-@pytest.mark.parametrize("document", documents(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_links_in_documents_lead_somewhere(document: Path) -> None:
-    targets = re.findall(r"(?:\]\(|src(?:set)?=\")([^)#\"\s]+)", document.read_text())
-    local = [t for t in targets if not re.match(r"[a-z]+:", t)]
-    assert [t for t in local if not (document.parent / t).exists()] == []
-
-
-def test_commands_are_found_in_a_document() -> None:
-    text = "# x\n\n    ./dev demo --seed 3   # a remark\n\n```sh\n$ twinleg up | tee log\n```\ntwinleg turns candles\n"
-    assert list(commands(text)) == [["./dev", "demo", "--seed", "3"], ["twinleg", "up"]]
+def test_dev_refuses_a_command_it_does_not_have() -> None:
+    refused = dev("tset")
+    assert (refused.returncode, refused.stdout) == (2, "") and refused.stderr.startswith("usage: ./dev COMMAND")
