@@ -24,7 +24,7 @@ from twinleg.domain.messages import (
 from twinleg.domain.money import plain
 from twinleg.domain.orders import LegRole, OrderKind, Side
 from twinleg.domain.signals import Direction, Signal
-from twinleg.domain.trades import Trade, TradeState
+from twinleg.domain.trades import ENDED, Trade, TradeState
 from twinleg.engine.config import MarketPlan, StrategyPlan
 from twinleg.engine.ports import Document, Exists
 from twinleg.engine.records import document, read
@@ -300,11 +300,18 @@ def _wanted(alert: AlertReceived) -> Direction | Exit | Ignored:
 
 
 def _exit(engine: Engine, plan: MarketPlan, alert: AlertReceived, wanted: Exit, trigger: str) -> Decision:
+    """An exit never expires and waits for a trade that is between its legs; it is of no trade younger than itself."""
     held = holding(engine, plan)
-    if held is None or held.state is not TradeState.OPEN:
+    if held is None or held.state in (TradeState.CLOSING, TradeState.UNWINDING, *ENDED):
         return Decision(f"alert {alert.action}: there is no open trade in {plan.market}")
     if wanted.direction not in (None, held.intent.direction):
         return Decision(f"alert {alert.action}: we hold a {held.intent.direction}")
+    fired_at, opened_for = alert.fired_at or alert.received_at, held.intent.trigger_at
+    if fired_at < opened_for:
+        return Decision(
+            f"alert {alert.action}: it fired at {fired_at.isoformat()}, before what {held.trade_id} was opened for "
+            f"({opened_for.isoformat()})"
+        )
     return _closing(held, wanted.fraction, f"alert {alert.action}", trigger)
 
 
@@ -315,6 +322,10 @@ def _stale_alert(engine: Engine, alert: AlertReceived, limits: Limits) -> str | 
         return f"alert_age_seconds {age:.0f} > alert_window_seconds {limits.alert_window_seconds}"
     if age < -limits.alert_window_seconds:
         return f"it says it fired {-age:.0f} s in the future"
+    return None
+
+
+def _untellable(engine: Engine, alert: AlertReceived) -> str | None:
     if engine.desk.live and alert.id_source == "text":
         return "it carries neither an id nor a time, so it can be told from no other: put {{timenow}} into its text"
     return None

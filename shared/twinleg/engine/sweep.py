@@ -311,6 +311,11 @@ class Sweep:
         trip = self._unreadable(readings, accounts) or self._day_loss(now, readings, accounts)
         if trip is None or _as_severe(control.state, trip.state):
             return
+        if all(readings.values()):  # a loss is believed when a second reading shows it too (TRUTH)
+            self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
+            trip = self._day_loss(now, {name: self._read(name) for name in readings}, accounts)
+            if trip is None or _as_severe(control.state, trip.state):
+                return
         _, version = self.engine.control()
         data = document(Control(state=trip.state, why=trip.reason, by="risk", since=now))
         summary = {"summary": f"{trip.state}: {trip.reason}"}
