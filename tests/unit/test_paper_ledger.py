@@ -216,6 +216,12 @@ def test_two_venues_never_share_a_ledger(tmp_path):
     first.close()
 
 
+def test_the_ledgers_folder_is_made_and_a_place_that_cannot_hold_one_is_named(tmp_path):
+    Venue(options(ledger=tmp_path / "deep" / "ledger.sqlite"), no_wall).close()
+    with pytest.raises(BadInput, match="cannot be opened"):
+        Venue(options(ledger=tmp_path), no_wall)
+
+
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     path = tmp_path / "ledger.sqlite"
     path.write_text("not a database at all, and long enough to be looked at" * 10)

@@ -42,6 +42,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=0.5, check_same_thread=False)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -54,7 +55,8 @@ class Journal:
                 "CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), now_ms INTEGER NOT NULL);"
             )
         except sqlite3.OperationalError as error:
-            raise BadInput(f"ledger {path}: cannot be opened ({error}); is another venue running on it?") from None
+            why = "; is another venue running on it?" if "locked" in str(error) else ""
+            raise BadInput(f"ledger {path}: cannot be opened ({error}){why}") from None
         except sqlite3.DatabaseError as error:
             raise BadInput(f"ledger {path}: is not a ledger of this venue ({error})") from None
 

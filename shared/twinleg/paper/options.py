@@ -190,7 +190,9 @@ class VenueOptions:
     With a ``manual`` clock the venue starts at ``start_ms`` (default: where ``history_candles`` of the first
     series have closed) and moves only when told. With a ``wall`` clock the candles are re-stamped: the first
     ``history_candles`` (default half, at least 300 where that leaves an hour) lie before the start and the rest
-    arrives from now on, ``speed`` times as fast as they were recorded.
+    arrives from now on, ``speed`` times as fast as they were recorded. At a speed other than 1 the venue's time
+    leaves the wall's, so a client that takes nonces from the wall's clock falls out of the nonce window after a day or
+    two of venue time (``Switches.nonce_window`` turns the window off).
 
     ``open_accounts``: every key that signs (or address that is asked for) is an account holding ``equity`` USDC,
     unless it is registered as somebody's agent. Otherwise accounts exist only once deposited to.
