@@ -64,9 +64,10 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
     if plan is None or ALERT_STRATEGY not in plan.strategies:
         return _ignore_alert(engine, alert, f"{alert.market_ticker} is not traded on alerts here")
     strategy = engine.desk.strategies[ALERT_STRATEGY]
-    stale = _stale_alert(engine, alert, strategy.limits)
-    if stale and not alert.action.exits:  # an exit never expires
-        return _ignore_alert(engine, alert, stale, plan.market)
+    # An exit never expires.
+    unfit = _untellable(engine, alert) or (None if alert.action.exits else _stale_alert(engine, alert, strategy.limits))
+    if unfit:
+        return _ignore_alert(engine, alert, unfit, plan.market)
     trigger = _alert_trigger(engine, alert, strategy.limits)
     if trigger is None:
         return _ignore_alert(engine, alert, "the same text arrived before, within its window", plan.market)
