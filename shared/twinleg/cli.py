@@ -8,6 +8,8 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +223,7 @@ def _row(collection: str, stored: Stored) -> dict[str, Any]:
 
 def _trade_row(stored: Stored) -> dict[str, Any]:
     """A trade's row: what a person asks first, above the record itself."""
-    from twinleg.domain.money import plain
+    from twinleg.domain.money import cents, plain
     from twinleg.domain.trades import Trade
 
     trade = Trade.model_validate(stored.data)
@@ -229,7 +231,7 @@ def _trade_row(stored: Stored) -> dict[str, Any]:
         "market": trade.main.market,
         "direction": trade.intent.direction.value,
         "strategy": trade.intent.strategy,
-        "pnl_usd": plain(trade.pnl_usd),
+        "pnl_usd": plain(cents(trade.pnl_usd, 2)),
     }
 
 
@@ -239,17 +241,26 @@ def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
 
     table = Table(title=f"{title} ({len(rows)})", title_justify="left")
     for column in TABLES[title]:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in TABLES[title]))
-    Console().print(table)
+    (Console() if sys.stdout.isatty() else Console(width=160)).print(table)
+
+
+def _short(number: Any) -> str:
+    try:
+        return f"{Decimal(str(number)):.8g}"
+    except ArithmeticError:
+        return str(number)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value.get('side', '')} {value.get('size_filled', '')} @ {value.get('entry_price', '')}".strip()
+        return f"{value.get('side', '')} {value.get('size_filled', '')} @ {_short(value.get('entry_price', ''))}"
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
     return "" if value is None else str(value)
 
 

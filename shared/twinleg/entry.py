@@ -51,7 +51,7 @@ def _received(system: System, request: Request) -> Body:
     system.refusals.count(reply.counted_as)
     level = logging.INFO if reply.status == 200 else logging.WARNING
     log.log(level, "webhook %s %s", reply.status, reply.counted_as)
-    return reply.text, reply.status
+    return f"{reply.text}\n", reply.status
 
 
 def _ingest(system: System) -> str:

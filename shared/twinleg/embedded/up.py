@@ -25,6 +25,8 @@ def run_up(settings: Settings, environ: Mapping[str, str], port: int | None) -> 
         system = local_system(settings, environ)
         prepare(system)
         runtime = Runtime(system)
+        runtime.call("ingest")  # so that an alert in the first minute finds candles, and the sweep's first look is now
+        runtime.call("risk")
         served = runtime.serve_webhook(settings.webhook.port if port is None else port)
         runtime.start()
         _say(settings, served)
@@ -49,14 +51,19 @@ def _paper_venue(settings: Settings) -> VenueProcess | None:
     if not paper:
         return None
     url = str(paper[0].url)
+    folder = Path(settings.storage.path).parent
+    note = folder / "venue.pid"
     running = running_venue(url)
     if running is not None:
-        return VenueProcess(running, None)
-    folder = Path(settings.storage.path).parent
+        pid = running.status().get("pid")
+        ours = note.is_file() and note.read_text().strip() == str(pid)
+        return VenueProcess(running, None, int(str(pid)) if ours else None)
     arguments = ["--port", url.rsplit(":", 1)[1], "--open-accounts", "--equity", str(settings.paper.equity)]
     arguments += ["--speed", str(settings.paper.speed), "--ledger", str(folder / "venue.sqlite")]
     arguments += ["--candles", str(_candles(settings, folder)), "--market", coin_of(str(settings.paper.market))]
-    return start_venue(arguments, folder / "venue.log", detached=True)
+    venue = start_venue(arguments, folder / "venue.log", detached=True)
+    note.write_text(str(venue.control.status().get("pid")))
+    return venue
 
 
 def _candles(settings: Settings, folder: Path) -> Path:

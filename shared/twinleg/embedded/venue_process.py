@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -72,9 +74,13 @@ class VenueProcess:
 
     control: VenueControl
     process: subprocess.Popen[str] | None
+    left_behind: int | None = None
+    """The process id of a venue that an earlier life of ours started and did not live to end."""
 
     def stop(self) -> None:
-        """End the process we started; a venue that was there before stays."""
+        """End the venue if we started it, in this life or an earlier one; anybody else's stays."""
+        if self.left_behind is not None:
+            os.kill(self.left_behind, signal.SIGTERM)
         if self.process is None:
             return
         self.process.terminate()

@@ -207,7 +207,7 @@ def _opening(
     engine: Engine, plan: MarketPlan, strategy: StrategyPlan, signal: Signal, candles: list[Candle], *, replaces: str
 ) -> Decision:
     if not candles:
-        return Decision(f"{plan.market} has no candle yet: no reference price")
+        raise Unavailable(f"{plan.market} has no candle yet: no reference price and no range")
     intent = hedged_intent(engine, plan, strategy, signal, candles, replaces=replaces)
     return Decision(f"{signal.direction} {plan.market}, confidence {signal.confidence}: {signal.reason}", intent)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
@@ -118,6 +118,7 @@ class Sweep:
             return
         main, hedge = readings.get(trade.main.account), readings.get(trade.hedge.account)
         if main is None or hedge is None:
+            self._guard(trade, version, readings)
             return
         self._protect(trade, version, main, hedge)
 
@@ -249,6 +250,8 @@ class Sweep:
             reading = readings.get(leg.account)
             if reading is None or leg.size_open == 0 or is_guarded(leg, reading.resting):
                 continue
+            if held(leg, reading.state)[0] == 0:
+                continue
             self.saga.closing.place_guards(trade, version, trade, leg)
             self._say(EventKind.PROTECTED, trade, f"{role_name(leg.role)}: its stop was missing and is placed again")
             self.done.append(f"re-armed {trade.trade_id}")
@@ -311,6 +314,8 @@ class Sweep:
         trip = self._unreadable(readings, accounts) or self._day_loss(now, readings, accounts)
         if trip is None or _as_severe(control.state, trip.state):
             return
+        if control.state is Halt.HALTED and not self.book.desk()[0].open_trades:
+            return  # halted and flat already: the day's loss stays what it is
         if all(readings.values()):  # a loss is believed when a second reading shows it too (TRUTH)
             self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
             trip = self._day_loss(now, {name: self._read(name) for name in readings}, accounts)
@@ -340,16 +345,22 @@ class Sweep:
         equities: list[Decimal] = []
         for name, reading in readings.items():
             stored = accounts[name]
-            if reading is None or stored is None or stored.data.get("day") != f"{now:%Y-%m-%d}":
+            if reading is None or reading.mode != "disabled":
+                return None  # in another mode the equity of perpetuals is not the account's: unreadable is no loss
+            if stored is None or stored.data.get("day") != f"{now:%Y-%m-%d}":
                 return None
             starts.append(Decimal(str(stored.data["equity_day_start_usd"])))
             equities.append(reading.state.equity_usd)
         tripped = breakers.day_breaker(sum(equities, ZERO), sum(starts, ZERO), ZERO, limits)
         if tripped is None:
             return None
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        moved = sum((self.engine.venues.of(n).net_deposits_usd(n, midnight) for n in readings), ZERO)
+        moved = sum((self._moved_since_start_usd(n, accounts[n]) for n in readings), ZERO)
         return breakers.day_breaker(sum(equities, ZERO), sum(starts, ZERO), moved, limits)
+
+    def _moved_since_start_usd(self, name: str, account: Stored | None) -> Decimal:
+        """Paid in less paid out since the day's first reading; what came before is in that reading."""
+        started_at = account.data["day_started_at"] if account else self.engine.now()
+        return self.engine.venues.of(name).net_deposits_usd(name, started_at + timedelta(milliseconds=1))
 
     def _record(self, readings: dict[str, Reading | None], accounts: dict[str, Stored | None]) -> None:
         """Write what a person reads: accounts, books and the positions that changed."""

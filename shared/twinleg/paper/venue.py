@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -246,6 +247,7 @@ class Venue:
         state = self.engine.state
         return {
             "ready": True,
+            "pid": os.getpid(),
             "now_ms": state.now_ms,
             "clock": self.options.clock,
             "open_accounts": self.options.open_accounts,
