@@ -56,7 +56,7 @@ def _account(
         "margin_ratio": plain(cents(ratio, 4)) if ratio is not None else None,
         "day": day,
         "equity_day_start_usd": plain(start),
-        "day_started_at": before["day_started_at"] if same_day else state.at,
+        "day_started_at": before.get("day_started_at", state.at) if same_day else state.at,
         "day_pnl_usd": plain(state.equity_usd - start),
         "equity_peak_usd": plain(peak),
         "drawdown_percent": plain(cents((1 - state.equity_usd / peak) * 100, 4)) if peak > 0 else "0",
