@@ -111,7 +111,7 @@ def test_the_secret_may_stand_in_the_body(hook, name):
 def test_without_the_secret_nobody_is_let_in(hook, path, body):
     h = hook()
     answer = h.post(body, path=path)
-    assert (answer.status_code, answer.text) == (401, "the secret is missing or wrong")
+    assert (answer.status_code, answer.text.strip()) == (401, "the secret is missing or wrong")
     assert not h.kept()
     assert h.system.refusals.counts == {"unauthenticated": 1}
 
@@ -127,7 +127,7 @@ def test_without_a_configured_secret_nothing_is_let_in(hook):
     h.system.secrets = MappingSecrets({})
     for path in ("/", "/None", "/paper"):
         answer = h.post(path=path)
-        assert (answer.status_code, answer.text) == (500, "the webhook has no secret configured")
+        assert (answer.status_code, answer.text.strip()) == (500, "the webhook has no secret configured")
     assert not h.kept()
 
 
@@ -164,7 +164,7 @@ def test_a_failure_inside_shows_no_secret_either(hook, caplog):
     h = hook()
     h.system.clock = None  # a fault of ours, wherever it may be
     answer = h.post()
-    assert (answer.status_code, answer.text) == (500, "the webhook failed; send it again")
+    assert (answer.status_code, answer.text.strip()) == (500, "the webhook failed; send it again")
     assert SECRET not in caplog.text
     [line] = [r.getMessage() for r in caplog.records if r.levelname == "CRITICAL"]
     assert line.startswith("webhook failed: AttributeError")
@@ -265,7 +265,7 @@ def test_what_cannot_be_understood_is_refused_with_the_reason_and_not_sent_again
     assert answer.status_code == 400
     assert reason in answer.text
     assert len(answer.text) < 400
-    assert "\n" not in answer.text
+    assert "\n" not in answer.text.strip()
     assert not h.kept()
     assert h.system.refusals.counts == {"not_understood": 1}
 
@@ -298,7 +298,7 @@ def test_an_alert_that_cannot_be_kept_is_asked_for_again_within_tradingviews_pat
     seconds = stopwatch()
     answer = h.post(alert_json("BTC", "sell", AT, "a2"))
     assert seconds() < 2.9
-    assert (answer.status_code, answer.text) == (503, "the alert could not be kept; send it again")
+    assert (answer.status_code, answer.text.strip()) == (503, "the alert could not be kept; send it again")
     assert h.system.refusals.counts["not_published"] == 1
     other.execute("ROLLBACK")
     assert len(h.kept()) == 1
