@@ -178,7 +178,7 @@ def test_an_alert_is_a_hedged_trade_within_seconds_once_whatever_is_repeated_or_
 
     assert desk.end(signal.SIGTERM) == 0
     assert "Traceback" not in desk.log()
-    for path in desk.folder.iterdir():
+    for path in (p for p in desk.folder.rglob("*") if p.is_file()):
         assert SECRET.encode() not in path.read_bytes(), path
     wait_for(lambda: is_gone(desk.venue), 10)
 
