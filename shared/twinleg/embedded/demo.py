@@ -133,8 +133,8 @@ def live_candles(market: str) -> list[Candle]:
     return venue.candles(f"hyperliquid:{market}", now - timedelta(hours=13), now)
 
 
-DEMO_LIMITS = {"stop_ranges": '"5"', "target_of_stop": '"1.5"'}
-"""Stops at least five one-minute ranges away, so that a wild market makes positions smaller instead of none."""
+DEMO_LIMITS = {"stop_ranges": '"6"', "target_of_stop": '"1"'}
+"""Stops at least six one-minute ranges away, so that a wild market makes positions smaller instead of none."""
 
 
 def replay_script(market: str, candles: list[Candle], history: int) -> Script:
@@ -150,7 +150,7 @@ def replay_script(market: str, candles: list[Candle], history: int) -> Script:
 
     opening, closing, text = at(0.12), at(0.28), at(0.45)
     worst = max(played[10:], key=lambda c: (c.high - c.low) / c.open)
-    shock = worst.opened_at - 2 * MINUTE
+    shock = worst.opened_at - 5 * MINUTE
     alerts = [
         PostedAlert(opening, alert_json(market, "buy", opening, "demo-1"), note="an entry"),
         PostedAlert(opening + MINUTE, alert_json(market, "buy", opening, "demo-1"), note="the same again"),
@@ -175,7 +175,7 @@ def replay_script(market: str, candles: list[Candle], history: int) -> Script:
         candles=candles,
         history=history,
         alerts=sorted(alerts, key=lambda a: a.at),
-        settings={"limits": DEMO_LIMITS, "tradingview": {"confidence": '"0.4"'}},
+        settings={"limits": DEMO_LIMITS, "tradingview": {"confidence": '"0.2"'}},
     )
 
 

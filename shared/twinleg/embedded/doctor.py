@@ -114,10 +114,13 @@ def _account(system: System, name: str) -> Iterator[Finding]:
             + (f"held for {owner}" if owner else "nobody recorded it: adopt, close or ignore it"),
         )
     for role in SignerRole:
+        subject, signer = f"{role.value} key of {name}", f"{venue.signer(name, role)[:10]}…"
         expires_at = venue.key_expires_at(name, role)
-        enough = expires_at is None or expires_at > system.clock.now() + timedelta(days=KEY_DAYS_MIN)
-        when = f"until {expires_at:%Y-%m-%d}" if expires_at else "without an end"
-        yield Finding(f"{role.value} key of {name}", enough, f"{venue.signer(name, role)[:10]}… accepted {when}")
+        if expires_at is None:
+            yield Finding(subject, False, f"{signer} is not among the account's named agent keys: approve it there")
+            continue
+        enough = expires_at > system.clock.now() + timedelta(days=KEY_DAYS_MIN)
+        yield Finding(subject, enough, f"{signer} accepted until {expires_at:%Y-%m-%d}")
 
 
 def _control(system: System) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from twinleg.domain.trades import Trade
 from twinleg.embedded.report import Sample
 from twinleg.embedded.runtime import Runtime, prepare
 from twinleg.embedded.venue_process import VenueControl, start_venue, write_candles
-from twinleg.engine.ports import SignerRole
+from twinleg.engine.ports import SignerRole, Steps
 from twinleg.settings import parse
 
 INGEST_DELAY = timedelta(seconds=1)
 """How long after a candle's close the replay asks for it."""
+ORDER_SECONDS = 0.2
+"""A modelled round trip of a signed action. Everything else takes no time on a replay's clock."""
 WEBHOOK_SECRET = "paper"
 
 
@@ -113,6 +116,12 @@ def _keys(account: str) -> str:
     return f"keys = {{ {names} }}"
 
 
+def _order_takes_time(clock: ReplayClock, _: int, name: str) -> None:
+    """Half a round trip before the venue has an order and half after, during which the market moves on."""
+    if name.endswith(".exchange"):
+        clock.sleep(ORDER_SECONDS / 2)
+
+
 class Segment:
     """A running replay. ``run`` takes it to its end; it can be continued on the same folder after a death."""
 
@@ -166,7 +175,8 @@ class Segment:
         settings = parse(settings_text(self.script.market, control.url, self.script.settings), {})
         clock = ReplayClock(max(start, venue_now(control)))
         clock.follow(control.advance_to)
-        return local_system(settings, {}, clock=clock, path=self.folder / "twinleg.sqlite")
+        steps = Steps(partial(_order_takes_time, clock))
+        return local_system(settings, {}, clock=clock, steps=steps, path=self.folder / "twinleg.sqlite")
 
     def _left_behind(
         self,

@@ -356,7 +356,7 @@ def _footer() -> str:
         "footer",
         "Liquidations, orphaned legs, double orders and time alone are counted from the venue’s own ledger of orders, "
         "fills and positions, not from twinleg’s records. Margin ratio and liquidation distance are what each minute’s "
-        "sweep read. Times are the venue’s: in a replay its clock stands still while an order is on its way, and moves "
-        "only where twinleg waits. "
+        "sweep read. Times are the venue’s: in a replay a signed action takes a modelled 0.2 s, and its clock "
+        "otherwise moves only where twinleg waits. "
         "Paper venue: no money was at risk, and none of this says what a market will do.",
     )

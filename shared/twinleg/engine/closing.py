@@ -16,6 +16,7 @@ from twinleg.engine.ports import Replace, Write
 from twinleg.engine.records import document
 from twinleg.engine.system import Engine
 from twinleg.engine.tradebook import TradeBook, order_id_for
+from twinleg.risk.breakers import unwind_breaker
 
 CLOSE_SLIPPAGE_BPS_MAX = Decimal(900)
 """Below the 10 % at which market triggers stop; each further attempt doubles the bound up to this."""
@@ -152,10 +153,10 @@ class Closing:
         )
         status = self.book.intent_status(noted, "closed", closed.why_closed)
         writes = [*self.book.slot_writes(noted, ""), self.book.desk_write(left, desk_version), status]
-        limits = self.engine.limits(noted.intent.strategy)
         unwinds = left.since(left.unwinds, now, 86_400)
-        if unwound and unwinds >= limits.unwinds_per_day_max:
-            writes += self._reducing(f"{unwinds} unwinds in a day >= unwinds_per_day_max {limits.unwinds_per_day_max}")
+        tripped = unwind_breaker(unwinds, self.engine.limits(noted.intent.strategy)) if unwound else None
+        if tripped:
+            writes += self._reducing(tripped.reason)
         self.book.write(before, version, closed, *writes)
         self.engine.announce(
             EventKind.CLOSED,

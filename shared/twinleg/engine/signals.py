@@ -339,8 +339,8 @@ def _alert_trigger(engine: Engine, alert: AlertReceived, limits: Limits) -> str 
     """
     if alert.id_source == "template":
         return alert.alert_id
-    id = f"text-{alert.alert_id}"
-    earlier = engine.store.get("intents", id)
+    id = alert.alert_id
+    earlier = engine.store.get("alerts", id)
     if earlier is not None:
         first = earlier.data["first_received_at"]
         same = first == alert.received_at
@@ -352,11 +352,11 @@ def _alert_trigger(engine: Engine, alert: AlertReceived, limits: Limits) -> str 
     }
     if earlier is None:
         try:
-            engine.store.create("intents", id, data)
+            engine.store.create("alerts", id, data)
         except Exists:
             raise Unavailable(f"alert {alert.alert_id} arrived twice at once") from None
     elif earlier.data["first_received_at"] != alert.received_at:
-        engine.store.compare_and_set("intents", id, data, earlier.version)
+        engine.store.compare_and_set("alerts", id, data, earlier.version)
     return f"{alert.alert_id}@{alert.received_at.isoformat()}"
 
 
