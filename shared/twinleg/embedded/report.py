@@ -76,7 +76,8 @@ def _span(start: datetime, end: datetime) -> str:
 
 def _kpis(data: ReportData) -> str:
     trades = [trade for segment in data.segments for trade in shown_trades(segment)]
-    pnl = sum((trade.pnl_usd for trade in trades), ZERO)
+    real = [s for s in data.segments if not s.synthetic] or data.segments
+    pnl = sum((trade.pnl_usd for segment in real for trade in shown_trades(segment)), ZERO)
     by_segment = [(s.name, shown_trades(s)) for s in data.segments]
     cards = [
         _kpi("trades", str(len(trades)), "", _by([(name, str(len(of))) for name, of in by_segment])),
