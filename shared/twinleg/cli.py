@@ -6,6 +6,7 @@ import argparse
 import getpass
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -38,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     run: Callable[[Arguments], int] = arguments.run
     try:
-        return run(arguments)
+        code = run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read what we print (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except BadInput as error:
         print(f"twinleg: {error}", file=sys.stderr)
         return 2
@@ -59,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     for name, columns in TABLES.items():
         command = _command(commands, name, f"list {name}: {', '.join(columns)}", _list)
         command.add_argument("--json", action="store_true", help="machine-readable output")
-        command.add_argument("--limit", type=int, default=50, help="how many, newest first (default 50)")
+        command.add_argument("--limit", type=_count, default=50, help="how many, newest first (default 50)")
         _with_config(command)
     for name, (state, text) in HALTS.items():
         command = _command(commands, name, text, _halt)
@@ -90,6 +96,12 @@ def _command(commands: Any, name: str, text: str, run: Callable[[Arguments], int
     command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
     command.set_defaults(run=run)
     return command
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, was {text!r}")
+    return int(text)
 
 
 def _with_config(command: argparse.ArgumentParser) -> None:
