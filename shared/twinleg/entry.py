@@ -7,7 +7,7 @@ Pub/Sub, from Scheduler, or from the bus and scheduler of one process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from twinleg import bootstrap, wire
@@ -85,7 +85,9 @@ def _queued(system: System, name: str, request: Request) -> Body:
     try:
         return QUEUED[name](system, delivery), 200
     except Rejected as error:
-        return _dead(system, delivery.topic or delivery.attributes.get("kind", name), delivery.data, error)
+        return _dead(
+            system, delivery.topic or delivery.attributes.get("kind", name), delivery.data, error, delivery.attributes
+        )
     except TwinlegError as error:
         return _answer(name, error)
 
@@ -122,10 +124,12 @@ def _kind(delivery: wire.Delivery, *handled: str) -> str:
     return kind
 
 
-def _dead(system: System, topic: str, data: bytes, error: Rejected) -> Body:
+def _dead(
+    system: System, topic: str, data: bytes, error: Rejected, attributes: Mapping[str, str] | None = None
+) -> Body:
     kinds = {kind: name for name, kind in TOPIC_KINDS.items()}
     name = kinds.get(topic, topic)
-    system.bus.publish(f"{name}-dead", data, attributes={"reason": str(error)[:1000]})
+    system.bus.publish(f"{name}-dead", data, attributes={**(attributes or {}), "reason": str(error)[:1000]})
     log.error("dead letter on %s: %s", name, error)
     return f"dead letter: {error}", 200
 

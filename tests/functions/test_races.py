@@ -1,5 +1,7 @@
 """Two functions on one trade at the same moment: each step is claimed once, whoever gets there first."""
 
+import contextlib
+
 import pytest
 
 from twinleg.domain.errors import TwinlegError
@@ -38,10 +40,8 @@ def test_a_sweep_in_the_middle_of_an_entry_doubles_nothing(world, at):
     other = w.new_system()
 
     def sweep() -> None:
-        try:
+        with contextlib.suppress(TwinlegError):
             on_sweep(other.engine(SignerRole.RISK))
-        except TwinlegError:
-            pass
 
     interrupter = Interrupter(at, "exchange", sweep)
     w.restart(Steps(interrupter))
@@ -67,10 +67,8 @@ def test_a_second_delivery_in_the_middle_of_the_first_doubles_nothing(world, at)
         stored = [i for i in other.store.query("intents") if i.data.get("decision") == "open"]
         if not stored:
             return
-        try:
+        with contextlib.suppress(TwinlegError):
             on_intent(other.engine(SignerRole.EXECUTE), HedgedIntent.model_validate_json(stored[0].data["message"]))
-        except TwinlegError:
-            pass
 
     w.restart(Steps(Interrupter(at, "store.batch", again)))
     other.clock = w.system.clock

@@ -498,3 +498,19 @@ def test_signals_place_no_orders_themselves(world):
     assert decisions(w)[0]["decision"] == "open"
     assert not w.system.store.query("actions")
     assert w.engine(SignerRole.EXECUTE).store.query("trades") == []
+
+
+def test_an_exit_waits_for_an_entry_that_was_decided_but_not_carried_out_yet(world):
+    w = world()
+    signal, execute = w.runtime.bus._subscriptions["alerts"], w.runtime.bus._subscriptions["intents"]
+    assert signal and execute
+    w.runtime.bus._subscriptions.pop("intents")
+    w.alert("buy", "a1")
+    w.alert("close", "a2")
+    assert not w.trades()
+    w.runtime.bus._subscriptions["intents"] = execute
+    w.deliver()
+    w.system.clock.sleep(5)
+    w.deliver()
+    assert [t.state for t in w.trades()] == [TradeState.CLOSED]
+    assert w.position("main") == w.position("hedge") == 0

@@ -230,7 +230,11 @@ def test_a_limit_entry_waits_at_the_mark_fills_there_and_is_hedged(world):
 
 
 def test_a_limit_entry_that_nobody_takes_is_cancelled_and_nothing_is_left(world):
-    w = world(["100000"] * 2 + [str(100_000 + 100 * n) for n in range(1, 30)], entry_order="limit", limit_order_seconds_max="5")
+    w = world(
+        ["100000"] * 2 + [str(100_000 + 100 * n) for n in range(1, 30)],
+        entry_order="limit",
+        limit_order_seconds_max="5",
+    )
     w.minutes(1)
     w.alert("buy", "a1")
     trade = w.trade()

@@ -20,7 +20,10 @@ def rules(lot: str = "0.00001", price_decimals: int = 1) -> MarketRules:
     return MarketRules(
         market="hyperliquid:BTC", asset=0, lot=D(lot), price_digits=5, price_decimals=price_decimals,
         notional_usd_min=D(10), max_leverage=40, taker_fee=D("0.00045"),
-        tiers=(MarginTier(lower_bound_usd=D(0), max_leverage=40), MarginTier(lower_bound_usd=D(150_000_000), max_leverage=20)),
+        tiers=(
+            MarginTier(lower_bound_usd=D(0), max_leverage=40),
+            MarginTier(lower_bound_usd=D(150_000_000), max_leverage=20),
+        ),
     )  # fmt: skip
 
 

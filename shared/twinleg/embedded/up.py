@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 def run_up(settings: Settings, environ: Mapping[str, str], port: int | None) -> int:
     """Start the paper venue if there is none yet, prepare its accounts, serve, and end cleanly on a signal."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     venue = _paper_venue(settings)
     try:
         system = local_system(settings, environ)
@@ -30,9 +33,6 @@ def run_up(settings: Settings, environ: Mapping[str, str], port: int | None) -> 
         served = runtime.serve_webhook(settings.webhook.port if port is None else port)
         runtime.start()
         _say(settings, served)
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
         stop.wait()
         print("stopping: what is in flight is finished, the rest resumes at the next start", flush=True)
         runtime.stop()

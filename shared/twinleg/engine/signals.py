@@ -303,6 +303,8 @@ def _wanted(alert: AlertReceived) -> Direction | Exit | Ignored:
 def _exit(engine: Engine, plan: MarketPlan, alert: AlertReceived, wanted: Exit, trigger: str) -> Decision:
     """An exit never expires and waits for a trade that is between its legs; it is of no trade younger than itself."""
     held = holding(engine, plan)
+    if held is None and _opening_soon(engine, plan):
+        raise Unavailable(f"{plan.market}: an entry decided before this exit has not been looked at yet")
     if held is None or held.state in (TradeState.CLOSING, TradeState.UNWINDING, *ENDED):
         return Decision(f"alert {alert.action}: there is no open trade in {plan.market}")
     if wanted.direction not in (None, held.intent.direction):
@@ -314,6 +316,12 @@ def _exit(engine: Engine, plan: MarketPlan, alert: AlertReceived, wanted: Exit, 
             f"({opened_for.isoformat()})"
         )
     return _closing(held, wanted.fraction, f"alert {alert.action}", trigger)
+
+
+def _opening_soon(engine: Engine, plan: MarketPlan) -> bool:
+    """Whether an entry is decided and still fresh, but execution has not come to it."""
+    waiting = engine.store.query("intents", {"market": plan.market, "decision": "open", "status": "proposed"})
+    return any(intent.data["expires_at"] >= engine.now() for intent in waiting)
 
 
 def _stale_alert(engine: Engine, alert: AlertReceived, limits: Limits) -> str | None:

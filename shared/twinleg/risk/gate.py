@@ -5,8 +5,8 @@
  1. ``limits_missing`` ``halted``       limits are known and trading is ENABLED
  2. ``expired`` ``stale_trigger``       the intent, and the candle or alert behind it, are fresh (FRESH)
  3. ``not_a_hedge``                     two opposite legs that cannot net each other out (REAL-HEDGE)
- 4. ``account_unknown`` ``no_equity`` ``price_missing`` ``rules_missing``   everything needed was read
- 5. ``account_mode``                    both accounts keep their balances where margin is reckoned
+ 4. ``account_mode``                    both accounts keep their balances where margin is reckoned
+ 5. ``account_unknown`` ``no_equity`` ``price_missing`` ``rules_missing``   everything needed was read
  6. ``stale_price`` ``off_oracle``      both snapshots are fresh and their marks near the oracle
  7. ``slot_taken`` ``foreign`` ``unresolved``   both (account, market) slots are free, ours and settled
  8. ``open_trades`` ``entries_per_hour`` ``entries_per_day`` ``unwinds``   the counts leave room
@@ -98,7 +98,7 @@ def _loss_recorded(leg: Leg, leave: Decimal) -> Decimal:
 
 
 def _decide(intent: HedgedIntent, book: Book, limits: Limits) -> Approved | Refused:
-    for early in (_halted, _fresh, _real_hedge):
+    for early in (_halted, _fresh, _real_hedge, _modes):
         refused = early(intent, book, limits)
         if refused:
             return refused
@@ -183,16 +183,18 @@ def _real_hedge(intent: HedgedIntent, _: Book, __: Limits) -> Refused | None:
     return None
 
 
+def _modes(intent: HedgedIntent, book: Book, _: Limits) -> Refused | None:
+    """Asked before any balance: in another mode the balances we read mean nothing."""
+    for plan, mode in ((intent.main, book.main_mode), (intent.hedge, book.hedge_mode)):
+        if mode != MODE_REQUIRED:
+            return Refused("account_mode", f"{plan.account}: account mode {mode} must be {MODE_REQUIRED}")
+    return None
+
+
 # -- before sizing -------------------------------------------------------------------------------
 
 Views = tuple[LegView, LegView]
 Found = Iterator[Refused | None]
-
-
-def _modes(_: HedgedIntent, book: Book, __: Limits, views: Views) -> Found:
-    for view, mode in zip(views, (book.main_mode, book.hedge_mode), strict=True):
-        if mode != MODE_REQUIRED:
-            yield Refused("account_mode", f"{view.plan.account}: account mode {mode} must be {MODE_REQUIRED}")
 
 
 def _prices(_: HedgedIntent, book: Book, limits: Limits, views: Views) -> Found:
@@ -267,7 +269,6 @@ def _leverage(_: HedgedIntent, __: Book, limits: Limits, views: Views) -> Found:
 
 
 BEFORE_SIZING: tuple[Callable[[HedgedIntent, Book, Limits, Views], Found], ...] = (
-    _modes,
     _prices,
     _slots,
     _counts,
