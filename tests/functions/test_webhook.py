@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,17 @@ class Hook:
 
     def kept(self) -> list[dict[str, Any]]:
         """The alerts in the queue, as another process reads them from the file."""
-        rows = sqlite3.connect(self.path).execute("SELECT data FROM messages WHERE topic = 'alerts' ORDER BY seq")
-        return [json.loads(data) for (data,) in rows]
+        with closing(sqlite3.connect(self.path)) as file:
+            rows = file.execute("SELECT data FROM messages WHERE topic = 'alerts' ORDER BY seq")
+            return [json.loads(data) for (data,) in rows]
 
     def everything(self) -> str:
         """All that the file holds, in one text."""
-        connection = sqlite3.connect(self.path)
-        rows = [
-            *connection.execute("SELECT topic, key, cast(data AS TEXT), attributes FROM messages"),
-            *connection.execute("SELECT collection, id, data, '' FROM documents"),
-        ]
+        with closing(sqlite3.connect(self.path)) as file:
+            rows = [
+                *file.execute("SELECT topic, key, cast(data AS TEXT), attributes FROM messages"),
+                *file.execute("SELECT collection, id, data, '' FROM documents"),
+            ]
         return "\n".join("|".join(map(str, row)) for row in rows)
 
 
@@ -293,14 +295,14 @@ def test_an_alert_that_cannot_be_kept_is_asked_for_again_within_tradingviews_pat
     """TradingView gives up after 3 s and then never sends again; a 503 before that is sent again."""
     h = hook()
     h.post()
-    other = sqlite3.connect(h.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    seconds = stopwatch()
-    answer = h.post(alert_json("BTC", "sell", AT, "a2"))
-    assert seconds() < 2.9
-    assert (answer.status_code, answer.text.strip()) == (503, "the alert could not be kept; send it again")
-    assert h.system.refusals.counts["not_published"] == 1
-    other.execute("ROLLBACK")
+    with closing(sqlite3.connect(h.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        seconds = stopwatch()
+        answer = h.post(alert_json("BTC", "sell", AT, "a2"))
+        assert seconds() < 2.9
+        assert (answer.status_code, answer.text.strip()) == (503, "the alert could not be kept; send it again")
+        assert h.system.refusals.counts["not_published"] == 1
+        other.execute("ROLLBACK")
     assert len(h.kept()) == 1
     assert h.post(alert_json("BTC", "sell", AT, "a2")).status_code == 200
     assert len(h.kept()) == 2
@@ -309,10 +311,10 @@ def test_an_alert_that_cannot_be_kept_is_asked_for_again_within_tradingviews_pat
 def test_a_wrong_secret_is_no_503_even_when_nothing_can_be_kept(hook):
     h = hook()
     h.post()
-    other = sqlite3.connect(h.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    assert h.post(path="/wrong").status_code == 401
-    assert h.post("nonsense").status_code == 400
+    with closing(sqlite3.connect(h.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert h.post(path="/wrong").status_code == 401
+        assert h.post("nonsense").status_code == 400
 
 
 class Death(BaseException):

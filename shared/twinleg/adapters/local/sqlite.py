@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Database:
         self.busy_seconds = busy_seconds
         self._in_memory = self.path == MEMORY
         self._open: _Open | None = None
+        self._close_open: Callable[[], object]
         self._inherited: list[_Open] = []
         self._open_lock, self._write_lock = threading.Lock(), threading.RLock()
         self._read_lock = self._write_lock if self._in_memory else threading.RLock()
@@ -114,8 +116,7 @@ class Database:
         """Close the connections; the next use opens them again (an in-memory database is gone)."""
         with self._write_lock, self._read_lock, self._open_lock:
             if self._open is not None and self._open.pid == os.getpid():
-                self._open.reader.close()
-                self._open.writer.close()
+                self._close_open()
                 self._open = None
 
     def _connections(self) -> _Open:
@@ -130,6 +131,7 @@ class Database:
                 self._open = None
             if self._open is None:
                 self._open = self._connect()
+                self._close_open = weakref.finalize(self, _close, self._open)
             return self._open
 
     def _connect(self) -> _Open:
@@ -171,6 +173,13 @@ class Database:
             raise InvariantBroken(f"the store file {self.path} is damaged: {error}") from error
         except OSError as error:
             raise Unavailable(f"the store file {self.path}: {error}") from error
+
+
+def _close(opened: _Open) -> None:
+    """Close what this very process opened; a database nobody refers to any more closes itself by it."""
+    if opened.pid == os.getpid():
+        opened.reader.close()
+        opened.writer.close()
 
 
 def _create_private(path: Path) -> None:
