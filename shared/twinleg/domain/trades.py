@@ -9,7 +9,7 @@ from typing import Self
 
 from twinleg.domain.errors import InvariantBroken
 from twinleg.domain.ids import ClientOrderId
-from twinleg.domain.messages import HedgedIntent
+from twinleg.domain.messages import CloseTrade, HedgedIntent
 from twinleg.domain.money import ZERO
 from twinleg.domain.orders import AckState, Fill, Frozen, LegRole, OrderKind, Purpose, Side
 
@@ -64,6 +64,8 @@ class PlacedOrder(Frozen):
     action_id: str
     state: AckState | None = None
     """None while no verdict is known."""
+    filled_said: Decimal = ZERO
+    """What the venue's own answer said was filled; zero when it did not say."""
     reason: str = ""
 
 
@@ -84,6 +86,8 @@ class Leg(Frozen):
     target_price: Decimal = ZERO
     size_filled: Decimal = ZERO
     entry_price: Decimal = ZERO
+    entered_at: datetime | None = None
+    """Of its first fill, by the venue's clock."""
     size_closed: Decimal = ZERO
     exit_price: Decimal = ZERO
     fees_usd: Decimal = ZERO
@@ -104,6 +108,14 @@ class Leg(Frozen):
     def size_open(self) -> Decimal:
         return self.size_filled - self.size_closed
 
+    @property
+    def lacks_fills(self) -> bool:
+        """Whether the venue answered that more of the entry was filled than its fills show (yet)."""
+        entries = [o for o in self.orders if o.purpose is Purpose.ENTRY]
+        if self.size_filled < sum((o.filled_said for o in entries), ZERO):
+            return True
+        return self.size_filled == 0 and any(o.state is AckState.FILLED for o in entries)
+
     def order(self, client_order_id: str) -> PlacedOrder | None:
         return next((o for o in self.orders if o.client_order_id == client_order_id), None)
 
@@ -119,13 +131,15 @@ class Leg(Frozen):
     def with_fills(self, fills: list[Fill]) -> Self:
         """A copy whose sizes, prices, fees and profit are those of *fills*.
 
-        *fills* are all of the account's fills in the market since the trade began: those that carry
+        *fills* are the account's fills since about when the trade began, oldest first: those that carry
         one of this leg's client order ids, and liquidations and fills without a client id of anybody's
-        (closed by hand, taken over by the venue) that reduce it.
+        (closed by hand, taken over by the venue) as far as they reduce it. What happened before its first
+        fill, and what took off more than it holds, is of somebody else's position.
         """
         ours = {o.client_order_id: o.purpose for o in self.orders}
         entry_size = entry_value = exit_size = exit_value = fees = last_exit_price = ZERO
         last_exit: Purpose | None = None
+        entered_at: datetime | None = None
         liquidated = False
         for fill in fills:
             mine = fill.client_order_id in ours
@@ -133,12 +147,18 @@ class Leg(Frozen):
                 mine or (fill.client_order_id is None and fill.side is not self.side)
             ):
                 continue
-            fees += fill.fee_usd
-            liquidated = liquidated or fill.liquidation
             if fill.side is self.side:
+                entered_at = entered_at or fill.at
                 entry_size, entry_value = entry_size + fill.size, entry_value + fill.size * fill.price
-            else:
-                exit_size, exit_value = exit_size + fill.size, exit_value + fill.size * fill.price
+                fees += fill.fee_usd
+                continue
+            left = entry_size - exit_size
+            others = ZERO if mine else max(ZERO, fill.start_position * self.side.sign - left)
+            size = min(left, max(ZERO, fill.size - others))
+            if size > 0:
+                fees += fill.fee_usd * size / fill.size
+                liquidated = liquidated or fill.liquidation
+                exit_size, exit_value = exit_size + size, exit_value + size * fill.price
                 last_exit = ours.get(fill.client_order_id) if fill.client_order_id else None
                 last_exit_price = fill.price
         entry_price = entry_value / entry_size if entry_size else ZERO
@@ -146,6 +166,7 @@ class Leg(Frozen):
             update={
                 "size_filled": entry_size,
                 "entry_price": entry_price,
+                "entered_at": entered_at,
                 "size_closed": exit_size,
                 "exit_price": exit_value / exit_size if exit_size else ZERO,
                 "fees_usd": fees,
@@ -177,6 +198,8 @@ class Trade(Frozen):
     closing_fraction: Decimal = ZERO
     requests_done: tuple[str, ...] = ()
     """Ids of close requests already acted upon."""
+    requests_waiting: tuple[CloseTrade, ...] = ()
+    """Close requests that came while the trade was between two states: acted upon as soon as it can be."""
     margin_added: bool = False
     cut: bool = False
     rung: str = ""
@@ -195,6 +218,11 @@ class Trade(Frozen):
 
     def with_leg(self, leg: Leg) -> Self:
         return self.model_copy(update={leg.role.value: leg})
+
+    @property
+    def asked_to_end(self) -> str:
+        """Why somebody waits for the whole trade to be closed; empty when nobody does."""
+        return next((r.reason for r in self.requests_waiting if r.fraction >= 1), "")
 
     @property
     def pnl_usd(self) -> Decimal:

@@ -6,11 +6,11 @@ from decimal import Decimal
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
 from twinleg.domain.errors import OutcomeUnknown
-from twinleg.domain.messages import EventKind
+from twinleg.domain.messages import CloseTrade, EventKind
 from twinleg.domain.money import plain
 from twinleg.domain.orders import AckState, Grouping, LegRole, OrderKind, OrderRequest, Purpose
 from twinleg.domain.trades import Leg, Trade, TradeState
-from twinleg.engine.legs import FILLS_SKEW, crossing_price, guards, read_leg, role_name, venue_of
+from twinleg.engine.legs import crossing_price, guards, read_leg, role_name, venue_of, was_refused
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.ports import Replace, Write
 from twinleg.engine.records import document
@@ -42,8 +42,10 @@ class Closing:
             noted = noted.with_leg(leg)
             if size > 0 and position is not None:
                 return self._send_close(trade, version, noted, leg, size, position.mark_price)
-            if leg.size_open != 0:
+            try:
                 noted = noted.with_leg(self.explained(noted, leg))
+            except OutcomeUnknown as doubt:
+                unknown = unknown or doubt
         if unknown is not None:
             raise unknown
         if self._cancel_leftovers(trade, version, noted):
@@ -101,10 +103,17 @@ class Closing:
         self.book.path.outcome(action_id)
 
     def explained(self, trade: Trade, leg: Leg) -> Leg:
-        """A leg that is gone although its fills do not say so: believed when two reads agree (TRUTH)."""
+        """A leg that holds nothing: at once when its fills say why, otherwise when two reads agree (TRUTH).
+
+        Raises OutcomeUnknown when they do not, or when its entry was answered as filled and that is not seen yet.
+        """
+        if leg.size_open == 0 and not leg.lacks_fills and (leg.size_filled > 0 or was_refused(leg)):
+            return leg
         self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
         leg, size, _ = read_leg(self.engine, trade, leg)
-        if leg.size_open == size:
+        if leg.lacks_fills:
+            raise OutcomeUnknown(f"trade {trade.trade_id}: the {role_name(leg.role)} was filled and is not seen yet")
+        if leg.size_open == size == 0:
             return leg
         if size > 0:
             raise OutcomeUnknown(f"trade {trade.trade_id}: two reads of the {role_name(leg.role)} disagree")
@@ -139,7 +148,7 @@ class Closing:
         for leg in noted.legs:
             if leg.size_filled > 0:
                 paid = venue_of(self.engine, leg).funding_paid_usd(
-                    leg.account, leg.market, noted.created_at - FILLS_SKEW
+                    leg.account, leg.market, leg.entered_at or noted.created_at
                 )
                 noted = noted.with_leg(leg.model_copy(update={"funding_usd": paid}))
         unwound = noted.state is TradeState.UNWINDING
@@ -177,6 +186,8 @@ class Closing:
 
     def cut(self, trade: Trade, version: str) -> None:
         """Reduce both legs by ``closing_fraction``, under the sequence the decision was given."""
+        if trade.asked_to_end:
+            return self.book.write(trade, version, trade.to(TradeState.CLOSING, why_closed=trade.asked_to_end))
         noted = self.book.noted(trade)
         for role in (LegRole.MAIN, LegRole.HEDGE):
             leg, size, position = read_leg(self.engine, noted, noted.leg(role))
@@ -234,6 +245,24 @@ class Closing:
         self.book.path.outcome(action_id)
         placed, placed_version = self.book.load(noted.trade_id)
         self.book.write(placed, placed_version, self.book.noted(placed))
+
+
+def asked_to_leave(trade: Trade, request: CloseTrade) -> Trade:
+    """The trade as it is once a close or a cut was asked of it. One that cannot leave yet remembers the request."""
+    done = (*trade.requests_done, request.request_id)
+    if trade.state in (TradeState.CLOSING, TradeState.UNWINDING):
+        return trade.model_copy(update={"requests_done": done})
+    if trade.state not in (TradeState.OPEN, TradeState.NEEDS_A_PERSON):
+        return trade.model_copy(update={"requests_waiting": (*trade.requests_waiting, request)})
+    if request.fraction >= 1 or trade.state is TradeState.NEEDS_A_PERSON:
+        return trade.to(TradeState.CLOSING, why_closed=request.reason, requests_done=done)
+    return trade.to(
+        TradeState.REDUCING,
+        why_closed=request.reason,
+        closing_fraction=request.fraction,
+        requests_done=done,
+        sequence=trade.sequence + 1,
+    )
 
 
 def why_gone(trade: Trade) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from twinleg.domain.errors import Conflict, InvariantBroken, Unavailable
 from twinleg.domain.messages import CloseTrade, HedgedIntent
-from twinleg.domain.trades import ENDED, Trade, TradeState
+from twinleg.domain.trades import ENDED, TradeState
+from twinleg.engine.closing import asked_to_leave
 from twinleg.engine.ports import Exists
 from twinleg.engine.records import document
-from twinleg.engine.saga import Saga, proposed
+from twinleg.engine.saga import CONFLICTS_MAX, Saga, proposed
 from twinleg.engine.system import Engine
 
 
@@ -40,31 +41,24 @@ def _close_first(saga: Saga, intent: HedgedIntent) -> None:
 
 
 def on_close(engine: Engine, request: CloseTrade) -> str:
-    """Close a trade or a fraction of both its legs; the same request twice acts once."""
+    """Close a trade or a fraction of both its legs; the same request twice acts once.
+
+    The request is in the trade's own record before the message is acknowledged: whatever happens to the message
+    then, the sweep carries it out. Raises Unavailable when it could not be written, or the trade has not begun.
+    """
     saga = Saga(engine)
-    for _ in range(5):
+    for _ in range(CONFLICTS_MAX):
+        if engine.store.get("trades", request.trade_id) is None:
+            raise Unavailable(f"trade {request.trade_id} has no record yet: its close waits for it")
         trade, version = saga.book.load(request.trade_id)
-        if request.request_id in trade.requests_done or trade.state in ENDED:
+        known = {*trade.requests_done, *(r.request_id for r in trade.requests_waiting)}
+        if request.request_id in known or trade.state in ENDED:
             break
-        if trade.state not in (TradeState.OPEN, TradeState.NEEDS_A_PERSON):
-            raise Unavailable(f"trade {trade.trade_id} is {trade.state}: the close waits for it to rest")
         try:
             saga.book.write(trade, version, asked_to_leave(trade, request))
             break
         except Conflict:
             continue
+    else:
+        raise Conflict(f"trade {request.trade_id} changes too fast for its close to be written")
     return saga.advance(request.trade_id).summary
-
-
-def asked_to_leave(trade: Trade, request: CloseTrade) -> Trade:
-    """The trade as it is once a close or a cut was asked of it."""
-    done = (*trade.requests_done, request.request_id)
-    if request.fraction >= 1 or trade.state is TradeState.NEEDS_A_PERSON:
-        return trade.to(TradeState.CLOSING, why_closed=request.reason, requests_done=done)
-    return trade.to(
-        TradeState.REDUCING,
-        why_closed=request.reason,
-        closing_fraction=request.fraction,
-        requests_done=done,
-        sequence=trade.sequence + 1,
-    )

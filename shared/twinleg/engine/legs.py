@@ -10,6 +10,7 @@ from twinleg.domain.markets import MarketRules
 from twinleg.domain.money import BPS, ONE, ZERO
 from twinleg.domain.orders import (
     AccountState,
+    AckState,
     LegRole,
     OrderKind,
     OrderRequest,
@@ -19,12 +20,16 @@ from twinleg.domain.orders import (
     Side,
 )
 from twinleg.domain.trades import Leg, Trade
+from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.ports import Venue
 from twinleg.engine.system import Engine
 from twinleg.engine.tradebook import order_id_for
 
-FILLS_SKEW = timedelta(seconds=2)
-"""How far before a trade's record its fills are looked for: venue clock against ours."""
+FILLS_SKEW = timedelta(minutes=2)
+"""How far before a trade's record its fills are looked for: venue clock against ours.
+
+More than the gate lets the two differ; what was somebody else's in that time is told by client order id.
+"""
 TRIGGER_SLIPPAGE_BPS = Decimal(1000)
 """Market triggers execute within 10 % (Source: Hyperliquid docs, TP/SL orders)."""
 
@@ -38,26 +43,40 @@ def held(leg: Leg, state: AccountState) -> tuple[Decimal, Position | None]:
 
 
 def read_leg(engine: Engine, trade: Trade, leg: Leg) -> tuple[Leg, Decimal, Position | None]:
-    """The leg as its fills say, the size held as the position says, and the position."""
+    """The leg as its fills say, the size held as the position says, and the position.
+
+    Fills never become fewer: an answer that shows less of the entry than was read before is old, and not used.
+    """
     venue = engine.venues.of(leg.account)
-    fills = venue.fills(leg.account, trade.created_at - FILLS_SKEW)
+    seen = leg.with_fills(venue.fills(leg.account, trade.created_at - FILLS_SKEW))
     size, position = held(leg, venue.account(leg.account))
-    return leg.with_fills(fills), size, position
+    return seen if seen.size_filled >= leg.size_filled else leg, size, position
 
 
 def confirmed_leg(engine: Engine, trade: Trade, leg: Leg) -> tuple[Leg, Position | None]:
-    """The leg once its fills and its position agree; both come from the venue and one may lag the other.
+    """The leg once the venue's answer to its entry, its fills and its position agree; each may lag the others.
 
-    Raises OutcomeUnknown when they do not agree within a few seconds.
+    That nothing was filled is believed of a refused entry at once, of any other when two reads at least 5 s
+    apart show it (TRUTH). Raises OutcomeUnknown when they do not agree within a few seconds.
     """
+    nothing = False
     for _ in range(10):
         leg, size, position = read_leg(engine, trade, leg)
-        if leg.size_open == size:
-            return leg, position
+        if leg.size_open == size and not leg.lacks_fills:
+            if leg.size_filled > 0 or nothing or was_refused(leg):
+                return leg, position
+            nothing = True
+            engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
+            continue
         engine.clock.sleep(0.5)
     raise OutcomeUnknown(
         f"trade {trade.trade_id} {leg.role}: fills say {leg.size_open} {leg.market} is held, the position says {size}"
     )
+
+
+def was_refused(leg: Leg) -> bool:
+    """Whether every order that could have opened the leg was refused, so that nothing can have been filled."""
+    return all(o.state is AckState.REJECTED for o in leg.orders if o.purpose is Purpose.ENTRY)
 
 
 def crossing_price(rules: MarketRules, mark: Decimal, side: Side, slippage_bps: Decimal) -> Decimal:
@@ -100,6 +119,11 @@ def is_guarded(leg: Leg, resting: tuple[RestingOrder, ...]) -> bool:
         and (order.follows_position or order.size >= leg.size_open)
         for order in resting
     )
+
+
+def is_past_stop(leg: Leg, mark: Decimal) -> bool:
+    """Whether the mark stands at the leg's stop price or beyond: no stop can rest there any more."""
+    return (mark - leg.stop_price) * leg.side.sign <= 0
 
 
 def role_name(role: LegRole) -> str:

@@ -117,6 +117,8 @@ class OrderPath:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._unsent: dict[str, ActionRecord] = {}
+        self._behind = timedelta(0)
+        """How far our clock was found to be behind the venue's."""
 
     # -- writing ahead ---------------------------------------------------------------------------
 
@@ -132,6 +134,8 @@ class OrderPath:
             now = engine.now()
             nonce = max(ms_from_utc(now), int(seen.data["last_nonce"]) + 1 if seen else 0)
             expires_at = now + timedelta(seconds=engine.desk.limits.action_expiry_seconds)
+            if not isinstance(action, PlaceEntry):  # with such a clock nothing is opened, and everything closed
+                expires_at += self._behind
             record = self._sign(venue, action, nonce, expires_at, now, trade_id)
             last = {
                 "last_nonce": nonce, "account": action.account, "role": engine.role.value, "at": now,
@@ -190,6 +194,8 @@ class OrderPath:
             if not record.final:  # somebody else may have taken it up meanwhile: then ours was not the only copy
                 judge = first_verdict if record == unsent else later_verdict
                 record = self._save(record, judge(record, verdict), verdict.outcome.value)
+            if verdict.outcome is Outcome.EXPIRED:
+                self._behind = max(self._behind, self._venue(unsent).time() - self._engine.now())
             if record.final:
                 return record
         record, _ = self._load(action_id)

@@ -7,8 +7,9 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from twinleg.domain.errors import InvariantBroken
 from twinleg.domain.money import plain
 from twinleg.engine.ports import Document, Store
 
@@ -35,9 +36,15 @@ def _plain(value: Any) -> Any:
 
 
 def read[Model: BaseModel](store: Store, collection: str, id: str, model: type[Model]) -> tuple[Model, str] | None:
-    """A record and its version, or None."""
+    """A record and its version, or None. Raises InvariantBroken when a person's edit left one that means nothing."""
     stored = store.get(collection, id)
-    return (model.model_validate(stored.data), stored.version) if stored else None
+    if stored is None:
+        return None
+    try:
+        return model.model_validate(stored.data), stored.version
+    except ValidationError as error:
+        field = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
+        raise InvariantBroken(f"{collection}/{id}: its {field or 'content'} is none that was ever written") from None
 
 
 class DeskBook(BaseModel):

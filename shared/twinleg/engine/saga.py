@@ -28,7 +28,7 @@ from twinleg.domain.orders import (
     Side,
 )
 from twinleg.domain.trades import Leg, Trade, TradeState
-from twinleg.engine.closing import Closing
+from twinleg.engine.closing import Closing, asked_to_leave
 from twinleg.engine.legs import (
     confirmed_leg,
     crossing_price,
@@ -80,6 +80,8 @@ class Saga:
         for _ in range(STEPS_MAX):
             trade, version = self.book.load(trade_id)
             step = self._steps.get(trade.state)
+            if trade.state in (TradeState.OPEN, TradeState.NEEDS_A_PERSON) and trade.requests_waiting:
+                step = self._honour
             if step is None:
                 return trade
             try:
@@ -93,6 +95,9 @@ class Saga:
     # -- PROPOSED --------------------------------------------------------------------------------
 
     def _review(self, trade: Trade, version: str) -> None:
+        late = self._no_more(trade)
+        if late:  # known without asking a venue, which may not answer for as long
+            return self._refuse(trade, version, *late)
         control, control_version = self.engine.control()
         desk, desk_version = self.book.desk()
         book = survey(self.engine, trade, control, desk, self.book.slots(trade))
@@ -174,6 +179,12 @@ class Saga:
         """FRESH and HALT, asked again right before the first order that adds exposure."""
         if control.state is not Halt.ENABLED:
             return "halted", f"trading is {control.state}: {control.why}"
+        return self._no_more(trade)
+
+    def _no_more(self, trade: Trade) -> tuple[str, str] | None:
+        """Why an entry that was wanted is wanted no more."""
+        if trade.asked_to_end:
+            return "asked_to_close", trade.asked_to_end
         now = self.engine.now()
         if now > trade.intent.expires_at:
             return "expired", f"now {now.isoformat()} is past the intent's expiry {trade.intent.expires_at.isoformat()}"
@@ -233,14 +244,19 @@ class Saga:
         record = self._entry_outcome(trade.main)
         if record.state is ActionState.VANISHED:
             return self.needs_a_person(trade, version, f"the main order arrived and left no trace ({record.id})")
-        if record.state is ActionState.NEVER_RAN and self._may_try_again(trade, trade.main):
-            return self._retry_main(trade, version)
+        if record.state is ActionState.NEVER_RAN and self._retry_main(trade, version):
+            return None
         noted = self.book.noted(trade)
         entry = noted.main.placed(Purpose.ENTRY)
         assert entry is not None
-        if entry.state is AckState.RESTING:
+        if entry.state is AckState.RESTING or (entry.kind is OrderKind.LIMIT and self._rests(noted)):
             return self._wait_for_limit(noted, version, trade)
-        leg, position = confirmed_leg(self.engine, noted, noted.main)
+        try:
+            leg, position = confirmed_leg(self.engine, noted, noted.main)
+        except OutcomeUnknown as unknown:
+            if (self.engine.now() - trade.updated_at).total_seconds() > self._limits(trade).hedge_seconds_max:
+                return self._unwind(trade, version, f"the main leg could not be confirmed in time: {unknown}", noted)
+            return None
         if leg.size_filled == 0:
             return self._refuse(noted.with_leg(leg), version, "main_rejected", entry.reason or "nothing filled")
         now = self.engine.now()
@@ -263,13 +279,12 @@ class Saga:
             raise Unavailable(f"{leg.role} has no entry order")
         return self.book.path.outcome(entry.action_id)
 
-    def _may_try_again(self, trade: Trade, leg: Leg) -> bool:
-        tried = sum(o.purpose is Purpose.ENTRY for o in leg.orders)
-        return tried < ENTRY_ATTEMPTS_MAX and self._stale(trade, self.engine.control()[0]) is None
-
-    def _retry_main(self, trade: Trade, version: str) -> None:
+    def _retry_main(self, trade: Trade, version: str) -> bool:
         """The first order provably never ran: another, under its own client order id, while the intent is fresh."""
-        _, control_version = self.engine.control()
+        control, control_version = self.engine.control()
+        tried = sum(o.purpose is Purpose.ENTRY for o in trade.main.orders)
+        if tried >= ENTRY_ATTEMPTS_MAX or self._stale(trade, control):
+            return False
         noted = self.book.noted(trade)
         self._place_entry(
             noted,
@@ -280,23 +295,28 @@ class Saga:
             noted.main.size_approved,
             Check("control", "trading", control_version),
         )
+        return True
 
     def _wait_for_limit(self, noted: Trade, version: str, before: Trade) -> None:
-        """A resting entry lives a bounded time inside one invocation; then its remainder is cancelled."""
+        """A resting entry lives a bounded time in one invocation, while trading goes on; then it is cancelled."""
         leg, venue, clock = noted.main, venue_of(self.engine, noted.main), self.engine.clock
         entry = leg.placed(Purpose.ENTRY)
         assert entry is not None
         deadline = noted.updated_at + timedelta(seconds=self._limits(noted).limit_order_seconds_max)
-        while clock.now() < deadline and self._rests(noted):
+        while clock.now() < deadline and self._still_wanted(noted) and self._rests(noted):
             clock.sleep(1.0)
         if self._rests(noted):
             self.book.cancel(before, version, leg, [entry.client_order_id])
-            version = self.book.load(noted.trade_id)[1]
+            before, version = self.book.load(noted.trade_id)
+            noted = self.book.noted(before)
         report = venue.order(leg.account, entry.client_order_id)
         if report is None or report.state in (AckState.RESTING, AckState.WAITING):
             raise OutcomeUnknown(f"trade {noted.trade_id}: the limit entry is not terminal yet")
         settled = leg.with_order(entry.model_copy(update={"state": report.state, "reason": report.status}))
         self.book.write(before, version, noted.with_leg(settled).model_copy(update={"sequence": noted.sequence + 1}))
+
+    def _still_wanted(self, trade: Trade) -> bool:
+        return self.engine.control()[0].state is Halt.ENABLED and not self.book.load(trade.trade_id)[0].asked_to_end
 
     def _rests(self, trade: Trade) -> bool:
         entry = trade.main.placed(Purpose.ENTRY)
@@ -340,6 +360,8 @@ class Saga:
     def _why_not_hedge(self, trade: Trade, control: Control) -> str | None:
         if control.state is not Halt.ENABLED:
             return f"trading is {control.state}: a trade between its legs is unwound, never hedged"
+        if trade.asked_to_end:
+            return f"asked to close between its legs: {trade.asked_to_end}"
         tried = [o for o in trade.hedge.orders if o.purpose is Purpose.ENTRY]
         late = self._unhedged_seconds(trade) > self._limits(trade).hedge_seconds_max
         if len(tried) >= ENTRY_ATTEMPTS_MAX or (tried and late):
@@ -356,12 +378,15 @@ class Saga:
         return (self.engine.now() - since).total_seconds()
 
     def _unguarded_partial(self, leg: Leg) -> bool:
-        """Children of an entry wake only when it is fully filled, so a partial fill needs a stop of its own."""
-        stop = leg.placed(Purpose.STOP)
-        accepted = stop is not None and stop.state in (AckState.WAITING, AckState.RESTING)
-        whole = leg.size_filled == leg.size_approved
-        own = stop is not None and len([o for o in leg.orders if o.purpose is Purpose.STOP]) > 1
-        return not (accepted and (whole or own))
+        """Children of an entry wake only when it is fully filled, so a partial fill needs a stop of its own.
+
+        So does a leg that took two entries: the children of the second are for its part only.
+        """
+        stop, entry = leg.placed(Purpose.STOP), leg.placed(Purpose.ENTRY)
+        if stop is None or entry is None or stop.state not in (AckState.WAITING, AckState.RESTING):
+            return True
+        own = stop.action_id != entry.action_id
+        return not (own or leg.size_filled == entry.size)
 
     # -- HEDGE_SENT ------------------------------------------------------------------------------
 
@@ -376,7 +401,12 @@ class Saga:
         if record.state is ActionState.VANISHED:
             return self._unwind(trade, version, f"the hedge order arrived and left no trace ({record.id})")
         noted = self.book.noted(trade)
-        hedge, position = confirmed_leg(self.engine, noted, noted.hedge)
+        try:
+            hedge, position = confirmed_leg(self.engine, noted, noted.hedge)
+        except OutcomeUnknown as unknown:
+            if self._unhedged_seconds(trade) > self._limits(trade).hedge_seconds_max:
+                return self._unwind(trade, version, f"the hedge could not be confirmed in time: {unknown}", noted)
+            return None
         noted = noted.with_leg(hedge)
         wanted = noted.hedge.size_approved * noted.main.size_filled / noted.main.size_approved
         band = 1 - self._limits(noted).hedge_drift_percent_max / 100
@@ -423,6 +453,14 @@ class Saga:
             if unseen is None or self.engine.now() >= deadline:
                 return unseen
             self.engine.clock.sleep(1.0)
+
+    # -- OPEN ------------------------------------------------------------------------------------
+
+    def _honour(self, trade: Trade, version: str) -> None:
+        """Act on the first close request that came while the trade was between two states."""
+        first, *others = trade.requests_waiting
+        waiting = trade.model_copy(update={"requests_waiting": tuple(others)})
+        self.book.write(trade, version, asked_to_leave(waiting, first))
 
     # -- ways out --------------------------------------------------------------------------------
 

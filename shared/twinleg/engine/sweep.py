@@ -14,12 +14,13 @@ from decimal import Decimal
 from functools import partial
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
-from twinleg.domain.errors import Conflict, OutcomeUnknown, TwinlegError
+from twinleg.domain.errors import Conflict, InvariantBroken, OutcomeUnknown, TwinlegError
 from twinleg.domain.ids import account_market, client_order_id
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import (
     AccountState,
+    AckState,
     LegRole,
     OrderKind,
     OrderRequest,
@@ -31,9 +32,9 @@ from twinleg.domain.orders import (
 from twinleg.domain.trades import ENDED, Leg, Trade, TradeState
 from twinleg.engine.books import account_writes
 from twinleg.engine.closing import why_gone
-from twinleg.engine.legs import crossing_price, held, is_guarded, read_leg, role_name, venue_of
+from twinleg.engine.legs import crossing_price, held, is_guarded, is_past_stop, read_leg, role_name, venue_of
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
-from twinleg.engine.ports import AddMargin, PlaceReduction, Replace, Stored
+from twinleg.engine.ports import AddMargin, CancelOrders, PlaceReduction, Replace, Stored
 from twinleg.engine.records import document
 from twinleg.engine.saga import Saga
 from twinleg.engine.system import Engine
@@ -72,7 +73,7 @@ class Sweep:
         control, _ = self.engine.control()
         accounts = {name: self.engine.store.get("accounts", name) for name in self.engine.desk.accounts}
         readings = {name: self._read(name) for name in self.engine.desk.accounts}
-        for trade_id in self.book.desk()[0].open_trades:
+        for trade_id in self._trade_ids(readings):
             self._attempt(partial(self._look_after, trade_id, control, readings))
         if self.done:  # what was read before is no longer what is there
             readings = {name: self._read(name) for name in readings}
@@ -88,10 +89,22 @@ class Sweep:
         return "; ".join(self.done) or "nothing to do"
 
     def _attempt(self, step: Callable[[], None]) -> None:
+        """Try a step. Whatever goes wrong in it, foreseen or not, keeps nothing else from being looked after."""
         try:
             step()
         except TwinlegError as failure:
             self.failures.append(failure)
+        except Exception as surprise:
+            broken = InvariantBroken(f"a step of the sweep failed with {type(surprise).__name__}")
+            broken.__cause__ = surprise
+            self.failures.append(broken)
+
+    def _trade_ids(self, readings: dict[str, Reading | None]) -> list[str]:
+        """Every open trade: those listed, and those that own a position although no list names them (any more)."""
+        listed: list[str] = []
+        self._attempt(lambda: listed.extend(self.book.desk()[0].open_trades))
+        positions = [p for reading in readings.values() if reading for p in reading.state.positions]
+        return list(dict.fromkeys([*listed, *(owner for p in positions if (owner := self._owner(p)))]))
 
     def _read(self, name: str) -> Reading | None:
         venue = self.engine.venues.of(name)
@@ -107,13 +120,14 @@ class Sweep:
         trade, version = self.book.load(trade_id)
         if trade.state in ENDED:
             return
-        if trade.state is TradeState.NEEDS_A_PERSON:
-            self._guard(trade, version, readings)
-            return
-        if trade.state is not TradeState.OPEN:
+        leaving = control.state is Halt.FLATTEN and trade.state in FLATTENED
+        if trade.requests_waiting or not (leaving or trade.state in RESTING):
             self._take_up(trade)
-            return
-        if control.state is Halt.FLATTEN:
+            trade, version = self.book.load(trade_id)
+            leaving = control.state is Halt.FLATTEN and trade.state in FLATTENED
+            if not leaving:
+                return
+        if leaving:
             self._leave(trade, version, f"FLATTEN by {control.by}: {control.why}")
             return
         main, hedge = readings.get(trade.main.account), readings.get(trade.hedge.account)
@@ -134,11 +148,19 @@ class Sweep:
             raise
 
     def _protect(self, trade: Trade, version: str, main: Reading, hedge: Reading) -> None:
-        sizes = held(trade.main, main.state)[0], held(trade.hedge, hedge.state)[0]
-        if sizes != (trade.main.size_open, trade.hedge.size_open):
+        """Each open trade, and each that waits for a person: nobody's absence keeps a leg from being protected."""
+        if _sizes(trade, main, hedge) != (trade.main.size_open, trade.hedge.size_open):
             self._changed(trade, version)
+            main_again, hedge_again = self._read(trade.main.account), self._read(trade.hedge.account)
+            trade, version = self.book.load(trade.trade_id)
+            if trade.state not in RESTING or main_again is None or hedge_again is None:
+                return
+            main, hedge = main_again, hedge_again
+        if not any(_sizes(trade, main, hedge)):
             return
-        if self._guard(trade, version, {trade.main.account: main, trade.hedge.account: hedge}):
+        self._attempt(partial(self._guard, trade, version, {trade.main.account: main, trade.hedge.account: hedge}))
+        trade, version = self.book.load(trade.trade_id)
+        if trade.state not in RESTING:
             return
         positions = held(trade.main, main.state)[1], held(trade.hedge, hedge.state)[1]
         equity = main.state.equity_usd + hedge.state.equity_usd
@@ -166,7 +188,7 @@ class Sweep:
         """The protection ladder: warn, add margin, cut both legs in proportion, close both."""
         reading = ladder.rung_of(trade, *positions, limits)
         rung = ladder.Rung
-        if reading.rung is rung.CLOSE:
+        if reading.rung is rung.CLOSE or (reading.rung is rung.CUT and trade.state is TradeState.NEEDS_A_PERSON):
             self._leave(trade, version, f"ladder: {reading.reason}")
         elif reading.rung is rung.CUT:
             cut = trade.to(
@@ -244,19 +266,34 @@ class Sweep:
             return leg
         return leg.model_copy(update={"size_closed": leg.size_filled - again})
 
-    def _guard(self, trade: Trade, version: str, readings: dict[str, Reading | None]) -> bool:
-        """Re-arm a stop that should rest at the venue and does not; whether one was missing."""
-        for leg in trade.legs:
+    def _guard(self, trade: Trade, version: str, readings: dict[str, Reading | None]) -> None:
+        """Re-arm every stop that should rest at the venue and does not. Where none can rest, the trade is left.
+
+        A stop that fired and found nobody to trade with is spent, and the venue takes no other at a price the mark
+        has passed; nor may a leg stay open where the venue refuses its stop.
+        """
+        for role in LegRole:
+            leg = trade.leg(role)
             reading = readings.get(leg.account)
             if reading is None or leg.size_open == 0 or is_guarded(leg, reading.resting):
                 continue
-            if held(leg, reading.state)[0] == 0:
+            position = held(leg, reading.state)[1]
+            if position is None:
                 continue
-            self.saga.closing.place_guards(trade, version, trade, leg)
-            self._say(EventKind.PROTECTED, trade, f"{role_name(leg.role)}: its stop was missing and is placed again")
-            self.done.append(f"re-armed {trade.trade_id}")
-            return True
-        return False
+            refused = f"its stop at {plain(leg.stop_price)} does not rest at the venue"
+            if not is_past_stop(leg, position.mark_price):
+                self.saga.closing.place_guards(trade, version, trade, leg)
+                trade, version = self.book.load(trade.trade_id)
+                stop = trade.leg(role).placed(Purpose.STOP)
+                if stop and stop.state in (AckState.WAITING, AckState.RESTING):
+                    self._say(
+                        EventKind.PROTECTED, trade, f"{role_name(role)}: its stop was missing and is placed again"
+                    )
+                    self.done.append(f"re-armed {trade.trade_id}")
+                    continue
+                refused = f"{refused} and is refused: {stop.reason if stop else 'no answer'}"
+            self._leave(trade, version, f"{role_name(role)}: {refused}, mark {plain(position.mark_price)}")
+            return
 
     def _say(self, kind: EventKind, trade: Trade, summary: str) -> None:
         self.engine.announce(kind, summary, trade_id=trade.trade_id, market=trade.main.market)
@@ -279,8 +316,12 @@ class Sweep:
                 self._close_orphan(name, position)
 
     def _owned(self, position: Position) -> bool:
+        return bool(self._owner(position))
+
+    def _owner(self, position: Position) -> str:
+        """The id of the trade that holds the position's slot; empty when none does."""
         slot = self.engine.store.get("positions", account_market(position.account, position.market))
-        return bool(slot and slot.data.get("owner"))
+        return str(slot.data.get("owner") or "") if slot else ""
 
     def _close_orphan(self, name: str, position: Position) -> None:
         """Close a position nobody owns, after a second read agrees that it is there and still nobody's."""
@@ -321,7 +362,9 @@ class Sweep:
             trip = self._day_loss(now, {name: self._read(name) for name in readings}, accounts)
             if trip is None or _as_severe(control.state, trip.state):
                 return
-        _, version = self.engine.control()
+        control, version = self.engine.control()
+        if _as_severe(control.state, trip.state):
+            return  # somebody was quicker, and severer, while the accounts were read again
         data = document(Control(state=trip.state, why=trip.reason, by="risk", since=now))
         summary = {"summary": f"{trip.state}: {trip.reason}"}
         self.engine.store.batch([Replace("control", CONTROL_ID, data | summary, version)])
@@ -364,7 +407,9 @@ class Sweep:
 
     def _record(self, readings: dict[str, Reading | None], accounts: dict[str, Stored | None]) -> None:
         """Write what a person reads: accounts, books and the positions that changed."""
-        trades = [self.book.load(id)[0] for id in self.book.desk()[0].open_trades]
+        trades: list[Trade] = []
+        for trade_id in self._trade_ids(readings):
+            self._attempt(partial(lambda id: trades.append(self.book.load(id)[0]), trade_id))
         try:
             for name, stored in accounts.items():
                 reading = readings[name]
@@ -382,7 +427,9 @@ class Sweep:
         for reading in range(2):
             for name in self.engine.desk.accounts:
                 venue = self.engine.venues.of(name)
-                if venue.account(name).positions or any(not o.reduce_only for o in venue.open_orders(name)):
+                entries = [o for o in venue.open_orders(name) if not o.reduce_only]
+                self._cancel_entries(name, entries)
+                if entries or venue.account(name).positions:
                     return
             if reading == 0:
                 self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
@@ -394,7 +441,23 @@ class Sweep:
         self.engine.store.batch([Replace("control", CONTROL_ID, data | {"summary": f"HALTED: {why}"}, version)])
         self.engine.announce(EventKind.HALTED, why)
 
+    def _cancel_entries(self, name: str, entries: list[RestingOrder]) -> None:
+        """Cancel what could still open a position, whoever placed it."""
+        for market in dict.fromkeys(order.market for order in entries):
+            ids = tuple(order.order_id for order in entries if order.market == market)
+            tag = f"flatten:{name}:{market}"
+            self.book.path.perform(CancelOrders(name, market, order_ids=ids), trade_id=tag, claim=lambda _: [])
+            self.done.append(f"cancelled {len(ids)} entries of {name}")
 
+
+def _sizes(trade: Trade, main: Reading, hedge: Reading) -> tuple[Decimal, Decimal]:
+    return held(trade.main, main.state)[0], held(trade.hedge, hedge.state)[0]
+
+
+RESTING = frozenset({TradeState.OPEN, TradeState.NEEDS_A_PERSON})
+"""States that nothing takes further by itself: what is open then is protected."""
+FLATTENED = frozenset({TradeState.OPEN, TradeState.REDUCING, TradeState.NEEDS_A_PERSON})
+"""States that FLATTEN turns into CLOSING; from the others a trade goes there by itself."""
 SEVERITY = {Halt.ENABLED: 0, Halt.REDUCING: 1, Halt.FLATTEN: 3, Halt.HALTED: 2}
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime
 
 from twinleg.domain.control import CONTROL_ID, Control, read_control
+from twinleg.domain.errors import Unavailable
 from twinleg.domain.ids import time_ordered_id
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.engine.config import Desk
 from twinleg.engine.ports import Bus, Clock, Exists, SignerRole, Store, Venues
 from twinleg.engine.records import document
 from twinleg.risk.limits import Limits
+
+log = logging.getLogger("twinleg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,11 @@ class Engine:
         intent_id: str = "",
         account: str = "",
     ) -> None:
-        """Append to the audit and publish. Announcing the same thing twice leaves one audit entry."""
+        """Append to the audit and publish. Announcing the same thing twice leaves one audit entry.
+
+        What is told has happened already, so a store or bus that cannot take it holds nothing up: a leg must not
+        wait for its hedge until somebody can be told. It is logged instead.
+        """
         event = Event(
             kind=kind, at=self.now(), who=self.role.value, summary=summary,
             market=market, trade_id=trade_id, intent_id=intent_id, account=account,
@@ -59,4 +67,9 @@ class Engine:
             self.store.create("audit", entry, document(event))
         except Exists:
             return
-        self.bus.publish(Topic.EVENTS, event.model_dump_json().encode(), attributes={"kind": kind.value})
+        except Unavailable as missed:
+            log.error("not in the audit: %s %s: %s", kind.value, summary, missed)
+        try:
+            self.bus.publish(Topic.EVENTS, event.model_dump_json().encode(), attributes={"kind": kind.value})
+        except Unavailable as missed:
+            log.error("not told: %s %s: %s", kind.value, summary, missed)

@@ -99,7 +99,8 @@ class TradeBook:
             for order in leg.orders:
                 if order.state is None:
                     ack = self.path.outcome(order.action_id).ack(order.client_order_id)
-                    leg = leg.with_order(order.model_copy(update={"state": ack.state, "reason": ack.reason}))
+                    said = {"state": ack.state, "reason": ack.reason, "filled_said": ack.filled_size}
+                    leg = leg.with_order(order.model_copy(update=said))
             trade = trade.with_leg(leg)
         return trade
 
