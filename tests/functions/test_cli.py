@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -266,12 +267,12 @@ def test_a_store_that_is_damaged_is_one_line(run, config):
 
 def test_a_store_that_is_locked_is_one_line_and_nothing_is_changed(run, config):
     run("resume", "--config", str(config))
-    other = sqlite3.connect(config.parent / "twinleg.sqlite", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    code, out, err = run("halt", "--config", str(config))
-    assert (code, out) == (1, "")
-    assert err.startswith("twinleg: Unavailable: the store file ")
-    other.execute("ROLLBACK")
+    with closing(sqlite3.connect(config.parent / "twinleg.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        code, out, err = run("halt", "--config", str(config))
+        assert (code, out) == (1, "")
+        assert err.startswith("twinleg: Unavailable: the store file ")
+        other.execute("ROLLBACK")
     assert run("trades", "--config", str(config))[0] == 0
 
 
