@@ -1,6 +1,7 @@
 """Values that many tests start from."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from twinleg.adapters.gcp import emulators
 from twinleg.adapters.local.clocks import ReplayClock
 from twinleg.bootstrap import System, account_addresses, function_app, local_system
 from twinleg.domain.candles import Candle, ms_from_utc, utc_from_ms
@@ -67,6 +69,31 @@ def make_trade(make_intent: Callable[..., HedgedIntent]) -> Callable[..., Trade]
         return proposed(make_intent(), AT).model_copy(update=changes)
 
     return make
+
+
+# -- Google's emulators, one of each for all tests -------------------------------------------------
+
+
+def _running(start: Callable[[Mapping[str, str]], emulators.Emulator]) -> Iterator[str]:
+    """The emulator's address. Where it cannot be had its tests are skipped, except in CI, where they fail."""
+    try:
+        emulator = start(os.environ)
+    except emulators.EmulatorsMissing as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+    yield emulator.host
+    emulator.stop()
+
+
+@pytest.fixture(scope="session")
+def firestore_host() -> Iterator[str]:
+    yield from _running(emulators.firestore)
+
+
+@pytest.fixture(scope="session")
+def pubsub_host() -> Iterator[str]:
+    yield from _running(emulators.pubsub)
 
 
 # -- a whole desk on the paper venue ---------------------------------------------------------------

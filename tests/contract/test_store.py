@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import threading
@@ -25,22 +26,48 @@ from twinleg.engine.ports import Check, Create, Exists, Replace, Steps, Store
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-def _file(folder: Path, steps: Steps) -> SqliteStore:
+Make = Callable[[Steps], Any]
+
+
+def _file(request: pytest.FixtureRequest, steps: Steps) -> SqliteStore:
+    folder: Path = request.getfixturevalue("tmp_path")
     return SqliteStore(folder / "state" / "twinleg.db", steps, synchronous="NORMAL")
 
 
-def _memory(folder: Path, steps: Steps) -> SqliteStore:
+def _memory(request: pytest.FixtureRequest, steps: Steps) -> SqliteStore:
     return SqliteStore(":memory:", steps)
 
 
-ADAPTERS: dict[str, Callable[[Path, Steps], Any]] = {"sqlite file": _file, "sqlite memory": _memory}
+def _firestore(request: pytest.FixtureRequest, steps: Steps) -> Any:
+    host = request.getfixturevalue("firestore_host")
+    from twinleg.adapters.gcp.firestore import FirestoreStore
+
+    return FirestoreStore(f"t-{secrets.token_hex(6)}", steps=steps, emulator_host=host)
+
+
+ADAPTERS: dict[str, Callable[[pytest.FixtureRequest, Steps], Any]] = {
+    "sqlite file": _file,
+    "sqlite memory": _memory,
+    "firestore": _firestore,
+}
 
 
 @pytest.fixture(params=list(ADAPTERS))
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = ADAPTERS[request.param](tmp_path, Steps())
-    yield made
-    made.close()
+def make_store(request: pytest.FixtureRequest) -> Iterator[Make]:
+    made = []
+
+    def make(steps: Steps) -> Any:
+        made.append(ADAPTERS[request.param](request, steps))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def store(make_store: Make) -> Store:
+    return make_store(Steps())  # type: ignore[no-any-return]
 
 
 # -- one document --------------------------------------------------------------------------------
@@ -78,6 +105,18 @@ def test_compare_and_set_replaces_whole_and_only_at_the_version_read(store: Stor
     assert store.get("trades", "ETH-1").data == {"n": 2}  # type: ignore[union-attr]
     third = store.compare_and_set("trades", "ETH-1", {"n": 3}, second)
     assert len({first, second, third}) == 3
+
+
+def test_the_same_content_written_again_is_a_new_version(store: Store) -> None:
+    """Two claims of one step may have the same content; only one of them may win."""
+    first = store.create("trades", "ETH-1", {"n": 1})
+    second = store.compare_and_set("trades", "ETH-1", {"n": 1}, first)
+    assert second != first
+    with pytest.raises(Conflict):
+        store.compare_and_set("trades", "ETH-1", {"n": 1}, first)
+    store.batch([Replace("trades", "ETH-1", {"n": 1})])
+    with pytest.raises(Conflict):
+        store.batch([Replace("trades", "ETH-1", {"n": 1}, second)])
 
 
 @pytest.mark.parametrize("version", ["1", "0", "-1", "", "soon", "1e0", " 1", "99999999999999999999"])
@@ -125,13 +164,15 @@ def test_a_batch_writes_everything(store: Store) -> None:
         (Check("trades", "missing", "1"), Conflict),
         (Create("trades", "b", {"n": Decimal(1)}), BadInput),
         (Create("trades", "b/c", {"n": 1}), BadInput),
+        (Create("orders", "o1", {"n": 2}), BadInput),
     ],
 )
 def test_a_batch_that_fails_leaves_no_trace(store: Store, last: Any, error: type[Exception]) -> None:
-    version = store.create("trades", "a", {"n": 1})
+    store.create("trades", "a", {"n": 1})
+    version = store.create("trades", "c", {"n": 1})
     with pytest.raises(error):
-        store.batch([Create("orders", "o1", {"n": 1}), Replace("trades", "a", {"n": 2}, version), last])
-    stored = store.get("trades", "a")
+        store.batch([Create("orders", "o1", {"n": 1}), Replace("trades", "c", {"n": 2}, version), last])
+    stored = store.get("trades", "c")
     assert stored is not None and (stored.data, stored.version) == ({"n": 1}, version)
     assert store.query("orders") == []
     store.create("trades", "next", {"n": 1})
@@ -146,6 +187,31 @@ def test_a_check_holds_the_batch_to_what_was_read(store: Store) -> None:
     assert [found.id for found in store.query("actions")] == ["1"]
 
 
+def test_a_check_changes_neither_content_nor_version(store: Store) -> None:
+    version = store.create("control", "trading", {"state": "ENABLED"})
+    for number in range(3):
+        store.batch(
+            [Check("control", "trading", version), Check("control", "other", None), Create("t", f"{number}", {})]
+        )
+    stored = store.get("control", "trading")
+    assert stored is not None and (stored.data, stored.version) == ({"state": "ENABLED"}, version)
+    assert store.get("control", "other") is None
+
+
+def test_of_many_creates_in_a_batch_the_one_that_exists_is_named(store: Store) -> None:
+    store.create("slots", "main:ETH", {})
+    with pytest.raises(Exists) as caught:
+        store.batch([Create("trades", "a", {}), Create("slots", "main:ETH", {}), Create("orders", "o", {})])
+    assert (caught.value.collection, caught.value.id) == ("slots", "main:ETH")
+
+
+@pytest.mark.parametrize("version", ["2026-11-20T12:00:00Z", "2026-11-20", "…"])
+def test_a_version_of_another_store_is_never_the_current_one(store: Store, version: str) -> None:
+    store.create("trades", "a", {"n": 1})
+    with pytest.raises(Conflict):
+        store.compare_and_set("trades", "a", {"n": 2}, version)
+
+
 # -- values --------------------------------------------------------------------------------------
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -158,13 +224,20 @@ _SCALARS = (
     | st.sampled_from(["$at", "$", '"$at":', "2026-11-20T12:00:00+00:00"])
     | st.datetimes(timezones=st.just(UTC)).map(lambda at: at.replace(fold=0))
 )
-_NAMES = (_TEXT | st.sampled_from(["$at", "$", "$$at", "$at$"])).filter(bool)
+_NAMES = (_TEXT | st.sampled_from(["$at", "$", "$$at", "$at$"])).filter(lambda name: name and name[:2] != "__")
+
+
+def _no_list(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return values.filter(lambda value: not isinstance(value, list))
+
+
 _VALUES = st.recursive(
-    _SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_NAMES, inner, max_size=4), max_leaves=12
-)
+    _SCALARS, lambda inner: st.lists(_no_list(inner), max_size=4) | st.dictionaries(_NAMES, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(document=st.dictionaries(_NAMES, _VALUES, max_size=6))
 def test_a_document_comes_back_as_it_was(store: Store, document: dict[str, Any]) -> None:
     try:
@@ -173,7 +246,14 @@ def test_a_document_comes_back_as_it_was(store: Store, document: dict[str, Any])
         store.compare_and_set("any", "one", document, store.get("any", "one").version)  # type: ignore[union-attr]
     read = store.get("any", "one").data  # type: ignore[union-attr]
     assert read == document
-    assert repr(read) == repr(document), "1, 1.0 and True are equal but not the same"
+    assert repr(_sorted(read)) == repr(_sorted(document)), "1, 1.0 and True are equal but not the same"
+
+
+def _sorted(value: Any) -> Any:
+    """The order of names in a map is no part of a document."""
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def test_times_come_back_in_utc_and_enums_as_their_text(store: Store) -> None:
@@ -198,24 +278,28 @@ def test_times_come_back_in_utc_and_enums_as_their_text(store: Store) -> None:
         ({1, 2}, "set"),
         ({1: "one"}, "names are text"),
         ({"": "empty"}, "not empty"),
+        ({"__a__": "theirs"}, "reserved"),
+        ([[1]], "list inside a list"),
         ("\ud800", "surrogate"),
         ("x" * 1_048_577, "1048576"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_by_name(store: Store, value: Any, word: str) -> None:
-    for place in ({"legs": [{"size": value}]}, {"legs": [{"size": [value]}]}):
+    for place in ({"legs": [{"size": value}]}, {"legs": [{"size": {"of": value}}]}):
         with pytest.raises(BadInput, match=word) as caught:
             store.create("trades", "a", place)
         assert "trades/a" in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 200
     assert store.get("trades", "a") is None
 
 
-@pytest.mark.parametrize("id", ["", "a/b", ".", "..", "x" * 1501])
+@pytest.mark.parametrize("id", ["", "a/b", ".", "..", "x" * 1501, "__a__"])
 def test_ids_that_the_cloud_refuses_are_refused_here(store: Store, id: str) -> None:
     with pytest.raises(BadInput):
         store.create("trades", id, {})
     with pytest.raises(BadInput):
         store.create(id, "a", {})
+    with pytest.raises(BadInput):
+        store.get("trades", id)
 
 
 # -- queries -------------------------------------------------------------------------------------
@@ -357,6 +441,8 @@ def test_of_batches_that_share_a_document_one_wins_and_the_rest_leave_nothing(st
     assert len(store.query("actions")) == 1
 
 
+# Firestore answers a query from one snapshot; its emulator reads one document after the other, which shows here.
+@pytest.mark.parametrize("make_store", ["sqlite file", "sqlite memory"], indirect=True)
 def test_a_reader_never_sees_half_a_batch(store: Store) -> None:
     store.batch([Create("t", "a", {"n": 0}), Create("t", "b", {"n": 0})])
     stop = threading.Event()
@@ -484,10 +570,9 @@ def test_after_a_fork_each_process_has_connections_of_its_own(tmp_path: Path) ->
 # -- the world outside ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("adapter", list(ADAPTERS))
-def test_every_outside_effect_is_counted_before_and_after(adapter: str, tmp_path: Path) -> None:
+def test_every_outside_effect_is_counted_before_and_after(make_store: Make) -> None:
     names: list[str] = []
-    store = ADAPTERS[adapter](tmp_path, Steps(lambda _, name: names.append(name)))
+    store = make_store(Steps(lambda _, name: names.append(name)))
     version = store.create("t", "a", {})
     store.get("t", "a")
     store.compare_and_set("t", "a", {}, version)
@@ -497,21 +582,19 @@ def test_every_outside_effect_is_counted_before_and_after(adapter: str, tmp_path
         "store.create t/a", "store.get t/a", "store.compare_and_set t/a", "store.batch t/b t/c", "store.query t",
     ]  # fmt: skip
     assert names[1::2] == [f"{name} done" for name in names[::2]]
-    store.close()
 
 
 class _PowerCut(BaseException):
     pass
 
 
-@pytest.mark.parametrize("adapter", list(ADAPTERS))
-def test_a_death_before_a_write_leaves_nothing_and_after_it_everything(adapter: str, tmp_path: Path) -> None:
+def test_a_death_before_a_write_leaves_nothing_and_after_it_everything(make_store: Make) -> None:
     def cut(_: int, name: str) -> None:
         if name in dying:
             raise _PowerCut
 
     dying: set[str] = set()
-    store = ADAPTERS[adapter](tmp_path, Steps(cut))
+    store = make_store(Steps(cut))
     writes = [Create("t", "a", {"n": 1}), Create("u", "b", {"n": 1})]
     for moment, found in (("store.batch t/a u/b", 0), ("store.batch t/a u/b done", 1)):
         dying.add(moment)
@@ -519,7 +602,6 @@ def test_a_death_before_a_write_leaves_nothing_and_after_it_everything(adapter: 
             store.batch(writes)
         dying.clear()
         assert len(store.query("t")) == len(store.query("u")) == found
-    store.close()
 
 
 def test_a_constructor_touches_nothing(tmp_path: Path) -> None:

@@ -8,32 +8,31 @@ not absence, integers have 64 bits, ids have no slash, a document has at most 1 
 from __future__ import annotations
 
 import json
-import math
-import re
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from twinleg.adapters.documents import (
+    TIME,
+    checked_batch,
+    checked_field,
+    checked_id,
+    checked_wanted,
+    decoded,
+    encoded,
+    time_text,
+)
 from twinleg.adapters.local.sqlite import Database, Synchronous
-from twinleg.domain.errors import BadInput, Conflict
+from twinleg.domain.errors import Conflict
 from twinleg.engine.ports import Check, Create, Document, Exists, Replace, Steps, Stored, Write
-
-DOCUMENT_BYTES_MAX = 1_048_576
-_INT_MAX = 2**63 - 1
-_TIME = "$at"
-_PLAIN = frozenset((str, bool, type(None)))
-_FIELD = re.compile(r'[^"\\\x00-\x1f]+')
 
 
 class SqliteStore:
     """Documents in a SQLite file, or in memory with ``:memory:``; see `Database` for durability and errors.
 
-    Values are text, 64-bit integers, finite floats, booleans, None, datetimes with a zone (they come
-    back in UTC), lists and maps of these. Anything else, a Decimal or a naive datetime above all, is a
-    BadInput that names the field. A version is the text of a counter per document.
+    What a document may hold is in `twinleg.adapters.documents`. A version is the text of a counter per document.
     """
 
     def __init__(
@@ -43,6 +42,7 @@ class SqliteStore:
         self._steps = steps or Steps()
 
     def get(self, collection: str, id: str) -> Stored | None:
+        checked_id(collection, id)
         where = f"store.get {collection}/{id}"
         self._steps.step(where)
         rows = self.database.read(
@@ -52,7 +52,7 @@ class SqliteStore:
         return Stored(id, decoded(rows[0][0]), str(rows[0][1])) if rows else None
 
     def create(self, collection: str, id: str, data: Document) -> str:
-        values = (collection, _id(collection, id), encoded(collection, id, data))
+        values = (collection, checked_id(collection, id), encoded(collection, id, data))
         where = f"store.create {collection}/{id}"
         self._steps.step(where)
         written = self.database.write(_CREATE, values).rowcount
@@ -73,7 +73,8 @@ class SqliteStore:
 
     def batch(self, writes: Sequence[Write]) -> None:
         texts = [
-            "" if isinstance(write, Check) else encoded(write.collection, write.id, write.data) for write in writes
+            "" if isinstance(write, Check) else encoded(write.collection, write.id, write.data)
+            for write in checked_batch(writes)
         ]
         where = "store.batch " + " ".join(f"{write.collection}/{write.id}" for write in writes)
         self._steps.step(where)
@@ -126,10 +127,10 @@ def _apply(connection: sqlite3.Connection, write: Write, text: str) -> None:
     name = f"{write.collection}/{write.id}"
     match write:
         case Create():
-            if not connection.execute(_CREATE, (write.collection, _id(write.collection, write.id), text)).rowcount:
+            if not connection.execute(_CREATE, (write.collection, write.id, text)).rowcount:
                 raise Exists(write.collection, write.id)
         case Replace(version=None):
-            connection.execute(_PUT, (write.collection, _id(write.collection, write.id), text))
+            connection.execute(_PUT, (write.collection, write.id, text))
         case Replace(version=str(version)):
             values = (text, write.collection, write.id, _counter(version))
             if not connection.execute(_REPLACE_AT, values).rowcount:
@@ -147,114 +148,25 @@ def _counter(version: str) -> int:
     return int(version) if version.isascii() and version.isdigit() and len(version) < 19 else -1
 
 
-def _id(collection: str, id: str) -> str:
-    for name, what in ((collection, "collection"), (id, f"id in {collection}")):
-        if not name or "/" in name or name in (".", "..") or len(name.encode()) > 1500:
-            raise BadInput(f"{what} must be 1 to 1500 bytes without a slash, was {name[:60]!r}")
-    return id
-
-
-# -- values --------------------------------------------------------------------------------------
-
-
-def encoded(collection: str, id: str, data: Document) -> str:
-    """A document as JSON. BadInput names the field that cannot be stored, and why."""
-    if not isinstance(data, dict):
-        raise BadInput(f"{collection}/{id} must be a map, was {type(data).__name__}")
-    try:
-        text = json.dumps(_encode_map(data, ""), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
-    except _Unstorable as error:
-        raise BadInput(f"{collection}/{id}: {error}") from None
-    except UnicodeEncodeError:
-        raise BadInput(f"{collection}/{id}: text must be valid Unicode, has a lone surrogate") from None
-    if size > DOCUMENT_BYTES_MAX:
-        raise BadInput(f"{collection}/{id}: document bytes {size} > {DOCUMENT_BYTES_MAX}")
-    return text
-
-
-def decoded(text: str) -> Document:
-    """The document of a JSON text."""
-    document: Document = json.loads(text) if '"$' not in text else _decode(json.loads(text))
-    return document
-
-
-class _Unstorable(Exception):
-    pass
-
-
-def _encode(value: Any, at: str) -> Any:
-    if type(value) in _PLAIN:
-        return value
-    if isinstance(value, str):  # an enum's text
-        return str.__str__(value)
-    if isinstance(value, int):
-        if not -_INT_MAX - 1 <= value <= _INT_MAX:
-            raise _Unstorable(f"{at} must fit 64 bits, was {value}: store it as text")
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise _Unstorable(f"{at} must be finite, was {value}")
-        return float(value)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise _Unstorable(f"{at} must carry its zone, was {value.isoformat()}")
-        return {_TIME: _time_text(value)}
-    if isinstance(value, dict):
-        return _encode_map(value, at)
-    if isinstance(value, list | tuple):
-        return [item if type(item) is str else _encode(item, f"{at}[{n}]") for n, item in enumerate(value)]
-    hint = ": store decimals as text" if isinstance(value, Decimal) else ""
-    raise _Unstorable(f"{at} cannot hold a {type(value).__name__}{hint}")
-
-
-def _encode_map(values: dict[Any, Any], at: str) -> dict[str, Any]:
-    out = {}
-    for name, value in values.items():
-        if not isinstance(name, str) or not name:
-            raise _Unstorable(f"{at or 'a field'} has the name {name!r}: names are text, not empty")
-        out["$" + name if name[0] == "$" else name] = (
-            value if type(value) in _PLAIN else _encode(value, f"{at}.{name}" if at else name)
-        )
-    return out
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
-        if _TIME in value:
-            return datetime.fromisoformat(value[_TIME])
-        return {name[1:] if name[0] == "$" else name: _decode(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_decode(item) for item in value]
-    return value
-
-
-def _time_text(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
-
-
 # -- queries -------------------------------------------------------------------------------------
 
 
 def _path(field: str) -> str:
-    if not _FIELD.fullmatch(field):
-        raise BadInput(f"a query's field must be a plain name, was {field!r}")
-    name = "$" + field if field[0] == "$" else field
+    name = "$" + field if checked_field(field)[0] == "$" else field
     return '$."' + name.replace("'", "''") + '"'
 
 
 def _equals(field: str, wanted: object) -> tuple[str, list[Any]]:
     path = _path(field)
     kind, value = f"json_type(data, '{path}')", f"json_extract(data, '{path}')"
+    wanted = checked_wanted(field, wanted)
     if wanted is None or isinstance(wanted, bool):
         return f"{kind} = ?", [json.dumps(wanted)]
     if isinstance(wanted, str):
-        return f"{kind} = 'text' AND {value} = ?", [str.__str__(wanted)]
-    if isinstance(wanted, int | float):
-        return f"{kind} IN ('integer', 'real') AND {value} = ?", [wanted]
-    if isinstance(wanted, datetime) and wanted.tzinfo is not None:
-        return f"json_extract(data, '{path}.\"{_TIME}\"') = ?", [_time_text(wanted)]
-    raise BadInput(f"{field} can be compared to text, a number, a boolean, None or a UTC time, was {wanted!r}")
+        return f"{kind} = 'text' AND {value} = ?", [wanted]
+    if isinstance(wanted, datetime):
+        return f"json_extract(data, '{path}.\"{TIME}\"') = ?", [time_text(wanted)]
+    return f"{kind} IN ('integer', 'real') AND {value} = ?", [wanted]
 
 
 def _order(path: str, direction: str) -> str:
@@ -263,5 +175,5 @@ def _order(path: str, direction: str) -> str:
         f"CASE json_type(data, '{path}') WHEN 'null' THEN 0 WHEN 'false' THEN 1 WHEN 'true' THEN 1 "
         "WHEN 'integer' THEN 2 WHEN 'real' THEN 2 WHEN 'object' THEN 3 WHEN 'text' THEN 4 ELSE 5 END"
     )
-    value = f"coalesce(json_extract(data, '{path}.\"{_TIME}\"'), json_extract(data, '{path}'))"
+    value = f"coalesce(json_extract(data, '{path}.\"{TIME}\"'), json_extract(data, '{path}'))"
     return f"{rank} {direction}, {value} {direction}"
