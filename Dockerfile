@@ -1,0 +1,40 @@
+# One image for all functions. FUNCTION_TARGET and FUNCTION_SOURCE say which one a service is (infra/terraform).
+FROM python:3.12-slim AS runtime
+
+ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /app
+
+# The pins first: they change seldom, and everything below them often.
+COPY requirements.txt ./
+RUN pip install --no-deps -r requirements.txt
+
+COPY pyproject.toml README.md LICENSE ./
+COPY shared shared
+COPY functions functions
+# Installed in place, so that the package finds the entry points beside it.
+RUN pip install --no-deps --no-build-isolation --editable .
+# Compiled now, so that a cold start is not when it happens; some packages ship files that are for other Pythons.
+RUN python -m compileall -qq -j 0 shared functions && (python -m compileall -qq -j 0 /usr/local/lib/python3.12 || true)
+RUN python -c 'import functions_framework, twinleg'
+
+RUN useradd --system --uid 10001 twinleg
+USER twinleg
+CMD ["functions-framework"]
+
+# What tests it: the layers above, to the byte, with the checks and the emulators added. Never pushed, never deployed.
+FROM runtime AS test
+USER root
+ENV CI=true
+RUN apt-get update -q \
+ && apt-get install -yq --no-install-recommends bash curl gpg git default-jre-headless \
+ && curl -fsS https://packages.cloud.google.com/apt/doc/apt-key.gpg | gpg --dearmor -o /usr/share/keyrings/cloud.google.gpg \
+ && echo "deb [signed-by=/usr/share/keyrings/cloud.google.gpg] https://packages.cloud.google.com/apt cloud-sdk main" \
+      > /etc/apt/sources.list.d/google-cloud-sdk.list \
+ && apt-get update -q \
+ && apt-get install -yq --no-install-recommends \
+      google-cloud-cli google-cloud-cli-pubsub-emulator google-cloud-cli-firestore-emulator \
+ && rm -rf /var/lib/apt/lists/*
+COPY requirements-dev.txt ./
+RUN pip install --no-deps -r requirements-dev.txt
+COPY . .
+CMD ["bash", "-c", "ruff check . && ruff format --check . && mypy && lint-imports && python -P -m pytest"]

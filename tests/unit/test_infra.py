@@ -1,0 +1,251 @@
+"""The infrastructure: what Terraform accepts, what our own policy allows, and that it fits the code.
+
+Terraform is asked offline, by a tool that stands in for Google's provider and knows its schema. It lies beside the
+repository on some machines; elsewhere those tests say so and are skipped, and the others run all the same.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from twinleg import wire
+from twinleg.domain.messages import Event, EventKind, Topic
+from twinleg.embedded.runtime import SUBSCRIPTIONS
+from twinleg.settings import example_text, parse
+
+ROOT = Path(__file__).resolve().parents[2]
+INFRA = ROOT / "infra" / "terraform"
+OFFLINE = ROOT.parent / "shared" / "tools" / "terraform-offline" / "terraform-offline"
+MAIN = (INFRA / "main.tf").read_text()
+
+
+def copied(to: Path) -> Path:
+    """The infrastructure in a folder of its own, where a test may change it."""
+    folder = to / "infra" / "terraform"
+    shutil.copytree(INFRA, folder, ignore=shutil.ignore_patterns(".terraform*"))
+    shutil.copy(ROOT / "twinleg.toml", to)
+    return folder
+
+
+# -- what terraform says ---------------------------------------------------------------------------
+
+Terraform = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(program: str | Path, *arguments: str, folder: Path = INFRA) -> subprocess.CompletedProcess[str]:
+    command = [str(program), f"-chdir={folder}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def missing(what: str) -> None:
+    """Skip, in one line. Where CI has the tool it has to work."""
+    if os.environ.get("CI") == "true" and OFFLINE.exists():
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="module")
+def terraform() -> Terraform:
+    if shutil.which("terraform") is None:
+        missing("terraform is not installed: the infrastructure was not checked with it")
+    if not OFFLINE.exists():
+        missing("the offline provider is not beside the repository: terraform validate and test were not run")
+    ready = subprocess.run([str(OFFLINE), "version"], capture_output=True, text=True, timeout=300, check=False)
+    if ready.returncode:
+        missing(f"the offline provider could not be set up: {ready.stderr.strip()[-200:]}")
+    return lambda *arguments, folder: run(OFFLINE, *arguments, folder=folder)
+
+
+def test_it_is_formatted() -> None:
+    if shutil.which("terraform") is None:
+        missing("terraform is not installed: the format was not checked")
+    done = run("terraform", "fmt", "-check", "-recursive", "-diff")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_terraform_finds_it_valid_and_its_own_tests_pass(terraform: Terraform, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    for arguments in (("get",), ("validate", "-no-color"), ("test", "-no-color")):
+        done = terraform(*arguments, folder=folder)
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert "0 failed" in done.stdout
+
+
+def test_terraform_catches_a_wrong_name(terraform: Terraform, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    change(folder / "pubsub.tf", "ack_deadline_seconds       = local.", "ack_deadline_secs = local.")
+    terraform("get", folder=folder)
+    done = terraform("validate", "-no-color", folder=folder)
+    assert done.returncode == 1
+    assert "ack_deadline_secs" in done.stdout + done.stderr
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1, f"{path.name} holds {old!r} {text.count(old)} times"
+    path.write_text(text.replace(old, new))
+
+
+# -- our own policy: needs no terraform ------------------------------------------------------------
+
+ON_THE_PROJECT = {"roles/datastore.user"}
+"""Firestore has no finer role for its default database."""
+PRIMITIVE = re.compile(r"roles/(?:owner|editor|viewer|[a-z]+\.admin)\b")
+
+
+def resources(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """(type, name, body) of every resource."""
+    for path in sorted(folder.rglob("*.tf")):
+        if ".terraform" not in path.parts:
+            yield from re.findall(r'^resource "(\w+)" "(\w+)" \{\n(.*?)^\}', path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def rows(text: str) -> dict[str, str]:
+    """The rows of the table of functions."""
+    table = re.search(r"^  functions = \{\n(.*?)^  \}", text, re.DOTALL | re.MULTILINE)
+    assert table is not None
+    return dict(re.findall(r"^    (\w+) = \{\n(.*?)^    \}", table[1], re.DOTALL | re.MULTILINE))
+
+
+def broken_rules(folder: Path) -> list[str]:
+    """What the infrastructure does that it must not, a line each."""
+    found: list[str] = []
+    for kind, name, body in resources(folder):
+        where, roles = f"{kind}.{name}", set(re.findall(r"roles/[\w.]+", body))
+        if re.match(r"google_(project|folder|organization)_iam_", kind) and not (
+            kind == "google_project_iam_member" and roles and roles <= ON_THE_PROJECT
+        ):
+            found.append(f"{where}: grants {', '.join(sorted(roles)) or 'a role'} on more than one thing")
+        if PRIMITIVE.search(body):
+            found.append(f"{where}: grants an administrator's role")
+        if re.search(r"\ball(?:Authenticated)?Users\b", body):
+            found.append(f"{where}: is open to anybody")
+        if "secretAccessor" in body and kind != "google_secret_manager_secret_iam_member":
+            found.append(f"{where}: opens more than one secret")
+        if "run.invoker" in body and (kind, name) != ("google_cloud_run_v2_service_iam_member", "invoker"):
+            found.append(f"{where}: lets somebody call a function beside its row")
+        if re.search(r"invoker_iam_disabled\s*=(?!\s*var\.public\b)", body):
+            found.append(f"{where}: is public whatever its row says")
+        if re.search(r"\bsecret_data\s*=", body) or kind == "google_service_account_key":
+            found.append(f"{where}: writes a secret into the state")
+    public = sorted(
+        n for n, row in rows((folder / "main.tf").read_text()).items() if 'trigger = "public"' in plain(row)
+    )
+    if public != ["webhook"]:
+        found.append(f"public functions: {', '.join(public)}; only the webhook may be")
+    return found
+
+
+def plain(text: str) -> str:
+    return re.sub(r" +", " ", text)
+
+
+def test_it_keeps_to_our_policy() -> None:
+    assert broken_rules(INFRA) == []
+
+
+PLANTED = {
+    "a secret for all functions": (
+        'resource "google_project_iam_member" "handy" {\n  project = var.project\n'
+        '  role = "roles/secretmanager.secretAccessor"\n  member = google_service_account.push.member\n}\n'
+    ),
+    "anybody may call execute": (
+        'resource "google_cloud_run_v2_service_iam_member" "open" {\n  name = "execute"\n  location = var.region\n'
+        '  role = "roles/run.invoker"\n  member = "allUsers"\n}\n'
+    ),
+    "an editor": (
+        'resource "google_project_iam_member" "editor" {\n  project = var.project\n  role = "roles/editor"\n'
+        "  member = google_service_account.push.member\n}\n"
+    ),
+    "a key in the state": (
+        'resource "google_secret_manager_secret_version" "key" {\n  secret = "x"\n  secret_data = var.key\n}\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+def test_our_policy_catches_what_is_planted(planted: str, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    with (folder / "identities.tf").open("a") as file:
+        file.write(planted)
+    assert broken_rules(folder)
+
+
+def test_our_policy_catches_a_row_that_opens_execute(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    row = rows(MAIN)["execute"]
+    assert 'trigger = "topics"' in plain(row)
+    change(folder / "main.tf", row, row.replace('"topics"', '"public"', 1))
+    assert broken_rules(folder) == ["public functions: execute, webhook; only the webhook may be"]
+
+
+# -- it fits the code ------------------------------------------------------------------------------
+
+
+def list_of(row: str, name: str) -> list[str]:
+    found = re.search(rf"\b{name}\s*=\s*\[(.*?)\]", row, re.DOTALL)
+    assert found is not None, name
+    return re.findall(r'"([\w-]+)"', found[1])
+
+
+def test_every_row_is_a_function_that_is_there() -> None:
+    assert set(rows(MAIN)) == {"ingest", "signal", "execute", "risk", "webhook"}
+    assert all((ROOT / "functions" / name / "main.py").is_file() for name in rows(MAIN))
+
+
+def test_topics_go_to_the_functions_they_go_to_on_one_machine() -> None:
+    pushed = {topic: name for name, row in rows(MAIN).items() for topic in list_of(row, "topics")}
+    assert pushed == SUBSCRIPTIONS
+
+
+def test_there_is_a_topic_for_every_message() -> None:
+    table = re.search(r"^  topics = \{\n(.*?)^  \}", MAIN, re.DOTALL | re.MULTILINE)
+    assert table is not None
+    assert set(re.findall(r"^    (\w+)\s*=", table[1], re.MULTILINE)) == {topic.value for topic in Topic}
+
+
+@pytest.mark.parametrize("topic", SUBSCRIPTIONS)
+def test_a_push_tells_its_topic_by_its_address(topic: str) -> None:
+    assert '/topics/${each.key}"' in (INFRA / "pubsub.tf").read_text()
+    body = wire.push_body(data=b"{}", message_id="1", topic="x", subscription="projects/p/subscriptions/x")
+    assert wire.decode({}, str(body).replace("'", '"').encode(), f"/topics/{topic}").topic == topic
+
+
+def test_secrets_are_named_as_the_configuration_names_them() -> None:
+    settings = parse(example_text(), {})
+    text = (INFRA / "secrets.tf").read_text()
+    assert f'webhook_secret = "{settings.webhook.secret}"' in text
+    assert '"TWINLEG_${upper(pair[0])}_${pair[1]}_KEY"' in text
+    names = {f"TWINLEG_{account.upper()}_{role.value.upper()}_KEY" for account, role in settings.key_names}
+    assert names == set(settings.key_names.values())
+
+
+def test_alarms_are_of_kinds_that_are_announced() -> None:
+    kinds = re.findall(r"kinds\s*=\s*\[(.*?)\]", (INFRA / "monitoring.tf").read_text())
+    assert {kind for line in kinds for kind in re.findall(r'"(\w+)"', line)} <= {kind.value for kind in EventKind}
+
+
+def test_events_have_a_column_for_every_field() -> None:
+    columns = set(re.findall(r'^    (\w+)\s*= "[A-Z0-9]+"', (INFRA / "events.tf").read_text(), re.MULTILINE))
+    assert set(Event.model_fields) <= columns
+
+
+def test_what_is_set_for_an_environment_is_declared() -> None:
+    declared = set(re.findall(r'^variable "(\w+)"', (INFRA / "variables.tf").read_text(), re.MULTILINE))
+    for name in ("paper.tfvars", "live.tfvars.example"):
+        assert set(re.findall(r"^(\w+)\s*=", (INFRA / name).read_text(), re.MULTILINE)) <= declared
+
+
+def test_the_image_holds_what_the_services_ask_for() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert "COPY functions functions" in text and "WORKDIR /app" in text
+    assert 'CMD ["functions-framework"]' in text
+    wanted = (INFRA / "modules" / "function" / "main.tf").read_text()
+    assert '"/app/functions/${var.name}/main.py"' in wanted
+    for source in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / part).exists() for part in source.split()), source
