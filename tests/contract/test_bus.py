@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -14,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +25,7 @@ from twinleg.adapters.local.clocks import ReplayClock, SystemClock
 from twinleg.adapters.local.sqlite import Database
 from twinleg.adapters.local.store import SqliteStore
 from twinleg.domain.errors import BadInput, InvariantBroken, Rejected, Unavailable
-from twinleg.engine.ports import Clock, Steps
+from twinleg.engine.ports import Bus, Clock, Steps
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -50,6 +53,49 @@ def bus(request: pytest.FixtureRequest, tmp_path: Path, clock: ReplayClock) -> I
     made.close()
 
 
+Topic = Callable[[], list[tuple[str, bytes, str, dict[str, str]]]]
+"""What was published to the topic ``candles`` so far: id, data, key, attributes."""
+
+
+def _local(request: pytest.FixtureRequest, make: Callable[..., LocalBus]) -> tuple[Bus, Topic]:
+    bus = make(request.getfixturevalue("tmp_path"), ReplayClock(NOON))
+    request.addfinalizer(bus.close)
+    return bus, lambda: [(e.message_id, e.data, e.key, dict(e.attributes)) for e in bus.messages("candles", 100)]
+
+
+def _pubsub(request: pytest.FixtureRequest) -> tuple[Bus, Topic]:
+    host = request.getfixturevalue("pubsub_host")
+    from twinleg.adapters.gcp.pubsub import PubSubBus
+
+    project = f"t-{secrets.token_hex(6)}"
+    url, bus = f"http://{host}/v1/projects/{project}", PubSubBus(project, emulator_host=host)
+    request.addfinalizer(bus.close)
+    requests.put(f"{url}/topics/candles", json={}, timeout=5).raise_for_status()
+    subscription = {"topic": f"projects/{project}/topics/candles"}
+    requests.put(f"{url}/subscriptions/candles", json=subscription, timeout=5).raise_for_status()
+
+    def pull() -> list[tuple[str, bytes, str, dict[str, str]]]:
+        answer = requests.post(f"{url}/subscriptions/candles:pull", json={"maxMessages": 100}, timeout=5).json()
+        messages = [received["message"] for received in answer.get("receivedMessages", [])]
+        return [
+            (m["messageId"], b64decode(m["data"]), m.get("orderingKey", ""), m.get("attributes", {})) for m in messages
+        ]
+
+    return bus, pull
+
+
+PUBLISHERS: dict[str, Callable[[pytest.FixtureRequest], tuple[Bus, Topic]]] = {
+    "sqlite file": partial(_local, make=_file),
+    "sqlite memory": partial(_local, make=_memory),
+    "pubsub": _pubsub,
+}
+
+
+@pytest.fixture(params=list(PUBLISHERS))
+def publisher(request: pytest.FixtureRequest) -> tuple[Bus, Topic]:
+    return PUBLISHERS[request.param](request)
+
+
 class Inbox:
     """A handler that keeps what it was given and answers what it is told to, 200 unless told otherwise."""
 
@@ -64,6 +110,30 @@ class Inbox:
     @property
     def data(self) -> list[str]:
         return [envelope.data.decode() for envelope in self.envelopes]
+
+
+# -- publishing, on every bus ----------------------------------------------------------------------
+
+
+def test_what_publish_returned_is_kept_with_its_key_and_attributes(publisher: tuple[Bus, Topic]) -> None:
+    bus, topic = publisher
+    given = {"kind": "candle", "é": "ü"}
+    id = bus.publish("candles", b"\x00\xff{}", key="hyperliquid:ETH", attributes=given)
+    ((kept_id, data, key, attributes),) = topic()
+    assert (kept_id, data, key) == (id, b"\x00\xff{}", "hyperliquid:ETH")
+    assert given.items() <= attributes.items()
+
+
+def test_publishing_the_same_twice_is_two_messages(publisher: tuple[Bus, Topic]) -> None:
+    bus, topic = publisher
+    ids = [bus.publish("candles", b"same", key="k"), bus.publish("candles", b"same", key="k")]
+    assert [message[0] for message in topic()] == ids and len(set(ids)) == 2
+
+
+def test_published_attributes_are_text(publisher: tuple[Bus, Topic]) -> None:
+    bus, _ = publisher
+    with pytest.raises(BadInput, match="attempt"):
+        bus.publish("candles", b"", attributes={"attempt": 1})  # type: ignore[dict-item]
 
 
 # -- publishing and delivering -------------------------------------------------------------------
@@ -124,11 +194,6 @@ def test_one_topic_has_one_subscriber(bus: LocalBus) -> None:
     bus.subscribe("candles", Inbox())
     with pytest.raises(BadInput, match="candles"):
         bus.subscribe("candles", Inbox())
-
-
-def test_attributes_are_text(bus: LocalBus) -> None:
-    with pytest.raises(BadInput, match="attempt"):
-        bus.publish("candles", b"", attributes={"attempt": 1})  # type: ignore[dict-item]
 
 
 # -- failing -------------------------------------------------------------------------------------
