@@ -77,6 +77,9 @@ def flat(w: Any) -> bool:
 def judge(w: Any) -> None:
     """ONCE, TWO-LEGGED and GUARDED, by what the venue says."""
     trades = w.trades()
+    if not trades:
+        assert flat(w)
+        return
     for account in ("main", "hedge"):
         approved = sum((leg.size_approved for t in trades for leg in t.legs if leg.account == account), D(0))
         assert exposure_added(w, account) <= approved, f"{account} doubled"
@@ -522,6 +525,22 @@ def test_flatten_at_any_moment_of_an_entry_ends_flat_and_halted(world, at):
     assert state(w) is Halt.HALTED
 
 
+# -- breakers ----------------------------------------------------------------------------------
+
+
+def test_money_paid_in_hides_no_loss(world):
+    """A deposit larger than the day's loss: the loss is of trading, and counts."""
+    w = world(drifting(), net_stop_percent="50", day_loss_reducing_percent="0.05", day_loss_flatten_percent="90")
+    w.alert("buy", "a1")
+    w.control.switches(triggers_enabled=False)
+    w.minutes(1)
+    deposit(w, "main", 1_000)
+    for _ in range(20):
+        w.minutes()
+    assert state(w) is Halt.REDUCING
+    assert "day_loss_percent" in w.events("breaker")[0]
+
+
 # -- trades that need a person ---------------------------------------------------------------------
 
 
@@ -706,6 +725,10 @@ def test_an_intent_nobody_could_look_at_in_time_is_refused_and_holds_nothing(wor
 # -- death at any step -----------------------------------------------------------------------------
 
 
+EVERY = 7
+"""Every how manieth step of a life is its last."""
+
+
 class Death(BaseException):
     """The process is gone."""
 
@@ -729,8 +752,7 @@ def steps_of_a_life(world: Any) -> int:
 def test_death_at_any_step_of_a_life(world, part):
     """A life cut short at a step, then another process: nothing doubled, hedged and guarded or flat in three sweeps."""
     total = steps_of_a_life(world)
-    stride = 8 * 3
-    for at in range(1 + part * 3, total + 1, stride):
+    for at in range(1 + part * EVERY, total + 1, 8 * EVERY):
         w = world()
 
         def die(count: int, _: str, at: int = at) -> None:
@@ -747,4 +769,3 @@ def test_death_at_any_step_of_a_life(world, part):
         settle(w, 1)
         judge(w)
         assert flat(w), at
-        w.close()

@@ -7,6 +7,8 @@ FLATTEN. One trade's or account's trouble never keeps the others from being look
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -40,6 +42,8 @@ from twinleg.engine.saga import Saga
 from twinleg.engine.system import Engine
 from twinleg.risk import breakers, ladder
 from twinleg.risk.limits import Limits
+
+log = logging.getLogger("twinleg")
 
 UNREADABLE_SWEEPS_MAX = 3
 """An account that cannot be read this many sweeps in a row stops entries until a person resumes."""
@@ -95,6 +99,8 @@ class Sweep:
         except TwinlegError as failure:
             self.failures.append(failure)
         except Exception as surprise:
+            where = "".join(traceback.format_tb(surprise.__traceback__))  # not its text, which may quote anything
+            log.critical("a step of the sweep failed:\n%s%s", where, type(surprise).__name__)
             broken = InvariantBroken(f"a step of the sweep failed with {type(surprise).__name__}")
             broken.__cause__ = surprise
             self.failures.append(broken)
@@ -394,9 +400,7 @@ class Sweep:
                 return None
             starts.append(Decimal(str(stored.data["equity_day_start_usd"])))
             equities.append(reading.state.equity_usd)
-        tripped = breakers.day_breaker(sum(equities, ZERO), sum(starts, ZERO), ZERO, limits)
-        if tripped is None:
-            return None
+        # Asked each time: a deposit would hide a loss, as a withdrawal would look like one.
         moved = sum((self._moved_since_start_usd(n, accounts[n]) for n in readings), ZERO)
         return breakers.day_breaker(sum(equities, ZERO), sum(starts, ZERO), moved, limits)
 
