@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -173,6 +173,54 @@ def local_system(
     )
 
 
+# -- Google Cloud ------------------------------------------------------------------------------------
+
+RUNTIME_VARIABLE, PROJECT_VARIABLE = "TWINLEG_RUNTIME", "GOOGLE_CLOUD_PROJECT"
+CALL_SECONDS_MAX = 2.0
+"""How long a call of Firestore, Pub/Sub or Secret Manager may take, for the same reason as a locked file."""
+
+
+def cloud_system(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    clock: Clock | None = None,
+    steps: Steps | None = None,
+    call_seconds_max: float = CALL_SECONDS_MAX,
+) -> System:
+    """The system in Google Cloud: Firestore, Pub/Sub, and secrets of the environment or Secret Manager.
+
+    Where the environment names emulators they are used. Nothing is reached before its first use. On paper
+    the keys are made up as on one machine, but the webhook's secret is not: its address is public.
+    """
+    from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE, PUBSUB_VARIABLE
+    from twinleg.adapters.gcp.firestore import FirestoreStore
+    from twinleg.adapters.gcp.pubsub import PubSubBus
+    from twinleg.adapters.gcp.secret_manager import SecretManagerSecrets
+    from twinleg.adapters.local.clocks import SystemClock
+    from twinleg.adapters.local.secrets import ChainSecrets, EnvironmentSecrets, MappingSecrets
+
+    project = environ.get(PROJECT_VARIABLE, "")
+    if not project:
+        raise BadInput(f"{PROJECT_VARIABLE} must name the project when {RUNTIME_VARIABLE} is cloud, was empty")
+    steps, clock = steps or Steps(), clock or SystemClock()
+    store_host, bus_host = environ.get(FIRESTORE_VARIABLE, ""), environ.get(PUBSUB_VARIABLE, "")
+    play_money = paper_secrets(settings) if settings.mode == "paper" else {}
+    play_money.pop(settings.webhook.secret, None)
+    return System(
+        settings=settings,
+        clock=clock,
+        store=FirestoreStore(project, steps=steps, emulator_host=store_host, timeout_seconds=call_seconds_max),
+        bus=PubSubBus(project, steps, emulator_host=bus_host, timeout_seconds=call_seconds_max),
+        secrets=ChainSecrets(
+            EnvironmentSecrets(environ, prefix=""),
+            MappingSecrets(play_money),
+            SecretManagerSecrets(project, clock, steps, timeout_seconds=call_seconds_max),
+        ),
+        steps=steps,
+    )
+
+
 # -- the current system ----------------------------------------------------------------------------
 
 _lock = threading.Lock()
@@ -192,8 +240,16 @@ def current() -> System:
             from twinleg.settings import load_from_environment
 
             settings, environ = load_from_environment()
-            _current.append(local_system(settings, environ))
+            _current.append(_runtime(environ)(settings, environ))
         return _current[0]
+
+
+def _runtime(environ: Mapping[str, str]) -> Callable[[Settings, Mapping[str, str]], System]:
+    known: dict[str, Callable[[Settings, Mapping[str, str]], System]] = {"local": local_system, "cloud": cloud_system}
+    name = environ.get(RUNTIME_VARIABLE, "local")
+    if name not in known:
+        raise BadInput(f"{RUNTIME_VARIABLE} must be local or cloud, was {name[:40]!r}")
+    return known[name]
 
 
 def functions_folder() -> Path:

@@ -74,7 +74,7 @@ class Receiver:
 
 
 def _inbox(answer: Callable[[wire.Delivery], int]) -> tuple[Flask, list[wire.Delivery]]:
-    app, got = Flask("inbox"), []
+    app, got = Flask(__name__), []
 
     @app.post("/", defaults={"path": ""})
     @app.post("/<path:path>")
