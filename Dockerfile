@@ -1,5 +1,5 @@
 # One image for all functions. FUNCTION_TARGET and FUNCTION_SOURCE say which one a service is (infra/terraform).
-FROM python:3.12-slim AS runtime
+FROM python:3.12-slim AS base
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
@@ -22,7 +22,7 @@ USER twinleg
 CMD ["functions-framework"]
 
 # What tests it: the layers above, to the byte, with the checks and the emulators added. Never pushed, never deployed.
-FROM runtime AS test
+FROM base AS test
 USER root
 ENV CI=true
 RUN apt-get update -q \
@@ -38,3 +38,6 @@ COPY requirements-dev.txt ./
 RUN pip install --no-deps -r requirements-dev.txt
 COPY . .
 CMD ["bash", "-c", "ruff check . && ruff format --check . && mypy && lint-imports && python -P -m pytest"]
+
+# What is deployed: the layers that were tested. Last, so that it is what a build makes unless told otherwise.
+FROM base AS runtime

@@ -30,7 +30,7 @@ variable "confirm_live" {
 }
 
 variable "static_egress" {
-  description = "Call the venue from one fixed address (Direct VPC egress and Cloud NAT, about 35 USD a month)."
+  description = "Call the venue from one fixed address (Direct VPC egress and Cloud NAT; it costs)."
   type        = bool
   default     = false
 

@@ -184,6 +184,21 @@ run "the_five_functions" {
     error_message = "Scheduler's token must be meant for the function it calls"
   }
 
+  # -- a person is told -----------------------------------------------------------------------------------------------
+
+  assert {
+    condition     = toset(keys(google_monitoring_alert_policy.alarm)) == toset(["unhedged", "breaker", "margin", "drift"]) && alltrue([for p in google_monitoring_alert_policy.alarm : length(p.notification_channels) == 1])
+    error_message = "what needs a person must reach one"
+  }
+  assert {
+    condition     = alltrue([for s in google_pubsub_subscription.alarm : length(s.filter) <= 256 && s.topic == "events"])
+    error_message = "a filter may hold 256 characters at most"
+  }
+  assert {
+    condition     = toset(keys(google_monitoring_alert_policy.missed)) == toset(["ingest", "risk"]) && alltrue([for p in google_monitoring_alert_policy.missed : p.enabled])
+    error_message = "a sweep that does not come must be noticed"
+  }
+
   # -- the rest -------------------------------------------------------------------------------------------------------
 
   assert {
