@@ -35,6 +35,20 @@ resource "google_logging_metric" "webhook_answers" {
   depends_on = [google_project_service.needed]
 }
 
+# Told apart from the answers above because it works for plain lines too.
+resource "google_logging_metric" "webhook_refused" {
+  name        = "twinleg/webhook_refused"
+  description = "Calls of the webhook without its secret"
+  filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"webhook\" AND \"webhook 401\""
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
+
+  depends_on = [google_project_service.needed]
+}
+
 resource "google_logging_metric" "errors" {
   name        = "twinleg/errors"
   description = "Lines of severity ERROR and above, by function"

@@ -219,7 +219,7 @@ resource "google_monitoring_alert_policy" "webhook_refusals" {
   conditions {
     display_name = "more than 20 refusals in five minutes"
     condition_threshold {
-      filter          = "resource.type=\"cloud_run_revision\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.webhook_answers.name}\" AND metric.labels.status=\"401\""
+      filter          = "resource.type=\"cloud_run_revision\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.webhook_refused.name}\""
       comparison      = "COMPARISON_GT"
       threshold_value = 20
       duration        = "0s"

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from twinleg import wire
+from twinleg.bootstrap import PROJECT_VARIABLE, RUNTIME_VARIABLE
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.embedded.runtime import SUBSCRIPTIONS
 from twinleg.settings import example_text, parse
+from twinleg.settings_read import CONFIG_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "terraform"
@@ -214,6 +216,14 @@ def test_a_push_tells_its_topic_by_its_address(topic: str) -> None:
     assert '/topics/${each.key}"' in (INFRA / "pubsub.tf").read_text()
     body = wire.push_body(data=b"{}", message_id="1", topic="x", subscription="projects/p/subscriptions/x")
     assert wire.decode({}, str(body).replace("'", '"').encode(), f"/topics/{topic}").topic == topic
+
+
+def test_services_set_the_environment_that_the_code_reads() -> None:
+    module = plain((INFRA / "modules" / "function" / "main.tf").read_text())
+    assert f'{CONFIG_VARIABLE} = "${{local.config_folder}}/twinleg.toml"' in module
+    given = dict(re.findall(r'^    ([A-Z_]+)\s+= "?([^"\n]+)"?$', MAIN, re.MULTILINE))
+    assert given[RUNTIME_VARIABLE] == "cloud" and given[PROJECT_VARIABLE] == "var.project"
+    assert parse(example_text(), given).webhook.trust_forwarded_hops == 1, "one proxy of the platform's is in front"
 
 
 def test_secrets_are_named_as_the_configuration_names_them() -> None:
