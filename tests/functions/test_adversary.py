@@ -195,6 +195,29 @@ def test_a_close_by_hand_that_makes_fills_and_position_disagree_ends_flat(world,
     judge(w)
 
 
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_main_leg_that_stood_alone_while_nobody_lived_is_hedged_in_time_or_unwound(world, seconds):
+    """The process dies with the main order just filled. How long it stood alone counts from then, not from waking."""
+    w = world()
+
+    def die() -> None:
+        raise Death
+
+    w.restart(Steps(When(lambda name: name == "hyperliquid.exchange" and bool(w.fills("main")), die)))
+    with pytest.raises(Death):
+        w.alert("buy", "a1")
+    assert w.trade().state is TradeState.MAIN_SENT
+    w.system.clock.sleep(seconds)
+    w.restart()
+    w.deliver()
+    judge(w)
+    if seconds:
+        assert "unhedged_seconds" in w.trade().why_closed
+        assert not w.fills("hedge")
+    else:
+        assert w.trade().state is TradeState.OPEN
+
+
 # -- stops that fail -------------------------------------------------------------------------------
 
 

@@ -259,10 +259,10 @@ class Saga:
             return None
         if leg.size_filled == 0:
             return self._refuse(noted.with_leg(leg), version, "main_rejected", entry.reason or "nothing filled")
-        now = self.engine.now()
+        # It may have stood alone since its order was written (or its remainder cancelled), whoever reads this when.
         filled = noted.with_leg(
             leg.model_copy(update={"entry_liquidation_distance": position.liquidation_distance if position else None})
-        ).to(TradeState.MAIN_FILLED_UNHEDGED, unhedged_since=now)
+        ).to(TradeState.MAIN_FILLED_UNHEDGED, unhedged_since=trade.updated_at)
         self.book.write(trade, version, filled)
         self.engine.announce(
             EventKind.MAIN_FILLED,
