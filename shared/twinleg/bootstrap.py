@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -177,7 +177,10 @@ def local_system(
 
 RUNTIME_VARIABLE, PROJECT_VARIABLE = "TWINLEG_RUNTIME", "GOOGLE_CLOUD_PROJECT"
 CALL_SECONDS_MAX = 2.0
-"""How long a call of Firestore, Pub/Sub or Secret Manager may take, for the same reason as a locked file."""
+"""How long a call of Pub/Sub or Secret Manager may take, for the same reason as a locked file.
+
+Firestore, which the webhook never waits for, may take twice as long.
+"""
 
 
 def cloud_system(
@@ -210,7 +213,7 @@ def cloud_system(
     return System(
         settings=settings,
         clock=clock,
-        store=FirestoreStore(project, steps=steps, emulator_host=store_host, timeout_seconds=call_seconds_max),
+        store=FirestoreStore(project, steps=steps, emulator_host=store_host, timeout_seconds=2 * call_seconds_max),
         bus=PubSubBus(project, steps, emulator_host=bus_host, timeout_seconds=call_seconds_max),
         secrets=ChainSecrets(
             EnvironmentSecrets(environ, prefix=""),
@@ -240,16 +243,19 @@ def current() -> System:
             from twinleg.settings import load_from_environment
 
             settings, environ = load_from_environment()
-            _current.append(_runtime(environ)(settings, environ))
+            _current.append(system_for(settings, environ))
         return _current[0]
 
 
-def _runtime(environ: Mapping[str, str]) -> Callable[[Settings, Mapping[str, str]], System]:
-    known: dict[str, Callable[[Settings, Mapping[str, str]], System]] = {"local": local_system, "cloud": cloud_system}
-    name = environ.get(RUNTIME_VARIABLE, "local")
-    if name not in known:
-        raise BadInput(f"{RUNTIME_VARIABLE} must be local or cloud, was {name[:40]!r}")
-    return known[name]
+def system_for(settings: Settings, environ: Mapping[str, str]) -> System:
+    """The system that TWINLEG_RUNTIME asks for: ``local`` (as when it is not set) or ``cloud``."""
+    match environ.get(RUNTIME_VARIABLE, "local"):
+        case "local":
+            return local_system(settings, environ)
+        case "cloud":
+            return cloud_system(settings, environ)
+        case other:
+            raise BadInput(f"{RUNTIME_VARIABLE} must be local or cloud, was {other[:40]!r}")
 
 
 def functions_folder() -> Path:

@@ -208,11 +208,11 @@ def _venue(arguments: Arguments) -> int:
 
 
 def _system(arguments: Arguments) -> System:
-    from twinleg.bootstrap import local_system
+    from twinleg.bootstrap import system_for
     from twinleg.settings import environment, load
 
     environ = environment()
-    return local_system(load(arguments.config, environ), environ)
+    return system_for(load(arguments.config, environ), environ)
 
 
 def _list(arguments: Arguments) -> int:
