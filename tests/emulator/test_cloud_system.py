@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import subprocess
 import sys
@@ -18,13 +19,11 @@ from werkzeug.serving import make_server
 
 from twinleg import bootstrap
 from twinleg.bootstrap import cloud_system, function_app, use
-from twinleg.domain.control import Halt
 from twinleg.domain.errors import BadInput
 from twinleg.domain.messages import Topic
 from twinleg.domain.trades import Trade, TradeState
+from twinleg.embedded.replay import alert_json, settings_text
 from twinleg.embedded.runtime import SUBSCRIPTIONS, prepare
-from twinleg.engine.control import set_trading
-from twinleg.engine.ports import SignerRole
 from twinleg.settings import example_text, parse
 
 TRADE_SECONDS_MAX = 30
@@ -78,13 +77,13 @@ class Cloud:
 
     def __init__(self, world: Any, firestore_host: str, pubsub_host: str, stack: ExitStack) -> None:
         self.world, project = world, f"t-{secrets.token_hex(6)}"
-        environ = {
+        self.environ = {
             "GOOGLE_CLOUD_PROJECT": project,
             "FIRESTORE_EMULATOR_HOST": firestore_host,
             "PUBSUB_EMULATOR_HOST": pubsub_host,
             "TWINLEG_WEBHOOK_SECRET": "paper",
         }
-        self.system = cloud_system(world.system.settings, environ, clock=world.system.clock, call_seconds_max=10)
+        self.system = cloud_system(world.system.settings, self.environ, clock=world.system.clock, call_seconds_max=10)
         rest = f"http://{pubsub_host}/v1/projects/{project}"
         for name in [name for topic in Topic for name in (topic.value, topic.dead)]:
             requests.put(f"{rest}/topics/{name}", json={}, timeout=5).raise_for_status()
@@ -113,11 +112,19 @@ class Cloud:
         requests.post(self.urls[name], json={}, timeout=30).raise_for_status()
 
     def alert(self, action: str, id: str) -> None:
-        from twinleg.embedded.replay import alert_json
-
         body = alert_json(self.world.coin, action, self.system.clock.now(), id)
         answer = requests.post(f"{self.urls['webhook']}/paper", data=body, timeout=10)
         assert answer.status_code == 200, answer.text
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Our command in a process of its own, told by its environment that the records are in the cloud."""
+        config = self.world.folder / "twinleg.toml"
+        config.write_text(settings_text(self.world.coin, self.world.server.url, {}))
+        environ = dict(os.environ) | self.environ | {"TWINLEG_RUNTIME": "cloud", "COLUMNS": "250"}
+        return subprocess.run(
+            [sys.executable, "-m", "twinleg", *words, "--config", str(config)],
+            capture_output=True, text=True, timeout=30, env=environ,
+        )  # fmt: skip
 
     def trades(self) -> list[Trade]:
         return [Trade.model_validate(t.data) for t in self.system.store.query("trades", order_by="created_at")]
@@ -163,11 +170,13 @@ def test_an_alert_opens_two_legs_and_another_closes_them(cloud: Cloud) -> None:
     assert len({fill["oid"] for fill in w.fills("main")}) == 2
 
 
-def test_halted_by_hand_nothing_opens(cloud: Cloud) -> None:
-    set_trading(cloud.system.engine(SignerRole.RISK), Halt.HALTED, why="a test", by="a person")
+def test_halted_by_the_command_nothing_opens(cloud: Cloud) -> None:
+    halted = cloud.command("halt")
+    assert (halted.returncode, halted.stdout) == (0, "trading is HALTED: twinleg halt\n"), halted.stderr
     cloud.call("ingest")
     cloud.alert("buy", "a1")
     store = cloud.system.store
     cloud.until(lambda: any(stored.data.get("kind") == "refused" for stored in store.query("audit")))
     assert [trade.state for trade in cloud.trades()] == [TradeState.REFUSED]
     assert cloud.world.position("main") == 0 and cloud.world.fills("main") == []
+    assert "REFUSED" in cloud.command("trades").stdout
