@@ -748,7 +748,7 @@ def test_an_intent_nobody_could_look_at_in_time_is_refused_and_holds_nothing(wor
 # -- death at any step -----------------------------------------------------------------------------
 
 
-EVERY = 7
+EVERY = 11
 """Every how manieth step of a life is its last."""
 
 
