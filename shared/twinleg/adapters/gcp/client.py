@@ -17,7 +17,10 @@ CHANNEL_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_mess
 
 
 class PerProcess[Client]:
-    """A client for every thread of a process. After a fork each process makes its own and leaves the parent's alone."""
+    """A client for every thread of a process. After a fork each process makes its own and leaves the parent's alone.
+
+    Fork before the first call: gRPC does not reliably survive a fork of a process that has used it.
+    """
 
     def __init__(self, make: Callable[[], Client]) -> None:
         self._make = make
