@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from twinleg.cli import HALTS, TABLES, main
+from twinleg.cli import main
+from twinleg.commands.looking import TABLES
+from twinleg.commands.steering import HALTS
 from twinleg.domain.control import Halt
 from twinleg.domain.trades import TradeState
 from twinleg.embedded.replay import settings_text
