@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -82,8 +83,16 @@ def _running(start: Callable[[Mapping[str, str]], emulators.Emulator]) -> Iterat
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
+    watch = _ended_with_us(emulator)
     yield emulator.host
+    watch.communicate()
     emulator.stop()
+
+
+def _ended_with_us(emulator: emulators.Emulator) -> subprocess.Popen[bytes]:
+    """Ends the emulator when this process ends in whatever way, a kill -9 included: then its end of the pipe closes."""
+    ending = f"kill {emulator.process.pid} 2>&-" if emulator.process else ":"
+    return subprocess.Popen(["sh", "-c", f"read _; {ending}"], stdin=subprocess.PIPE, start_new_session=True)
 
 
 @pytest.fixture(scope="session")
