@@ -152,6 +152,12 @@ class EventKind(StrEnum):
     RESUMED = "resumed"
     ORPHAN = "orphan"
     NEEDS_A_PERSON = "needs_a_person"
+    DEAD_LETTER = "dead_letter"
+    """A person sent a dead letter again, or dropped it."""
+    SCHEDULE = "schedule"
+    """A person paused or resumed a scheduled job."""
+    RESTORED = "restored"
+    """The records were restored from a backup."""
 
 
 class Event(Frozen):
