@@ -7,12 +7,15 @@ Pub/Sub, from Scheduler, or from the bus and scheduler of one process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twinleg import bootstrap, wire
+from twinleg import bootstrap, logs, wire
+from twinleg.adapters.local.clocks import stopwatch
 from twinleg.domain.errors import BadInput, Rejected, TwinlegError
+from twinleg.engine.measures import measure
 from twinleg.engine.ports import SignerRole
+from twinleg.settings import environment
 
 if TYPE_CHECKING:
     from flask import Request
@@ -21,36 +24,52 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("twinleg")
 
+bootstrap.set_up_logs(environment())  # before the server starts, so that its own lines go the same way
+
 Body = tuple[str, int]
 
 
-def serve(name: str, request: Request) -> Body:
-    """Answer one request to the function *name*."""
-    if name == "webhook":
-        return _webhook(request)
+def serve(name: str, request: Request) -> tuple[str, int, dict[str, str]]:
+    """Answer one request to the function *name*. Every line written meanwhile says which request it is about."""
+    with logs.handling(name, request.headers):
+        seconds, headers = stopwatch(), {}
+        try:
+            text, status = _handled(name, request)
+        except Exception as error:
+            text, status = _failed(name, error)
+            headers = {"X-Google-Status": "crash"}
+        measure("handled_seconds", seconds(), function=name, status=str(status))
+        return text, status, headers
+
+
+def _handled(name: str, request: Request) -> Body:
     system = bootstrap.current()
+    if name == "webhook":
+        return _webhook(system, request)
     if name in SCHEDULED:
         return _scheduled(system, name)
     return _queued(system, name, request)
 
 
-def _webhook(request: Request) -> Body:
-    """Answer TradingView. A failure is logged here: the framework would log the path, which carries the secret."""
-    try:
-        return _received(bootstrap.current(), request)
-    except Exception as error:
-        log.critical("webhook failed: %s\n%s", wire.reason_for(error), wire.stack_of(error))
-        return "the webhook failed; send it again", 500
+def _failed(name: str, error: Exception) -> Body:
+    """Say what nobody foresaw, once. The framework would log the path, which ends with the webhook's secret, and the
+    error's text, which may quote anything.
+    """
+    level = max(logging.ERROR, logging.getLevelNamesMapping()[wire.severity_for(error)])
+    log.log(level, "%s failed: %s", name, wire.reason_for(error), extra={"stack_trace": logs.stack_of(error)})
+    text = "the webhook failed; send it again" if name == "webhook" else f"{name} failed: {wire.reason_for(error)}"
+    return text, 500
 
 
-def _received(system: System, request: Request) -> Body:
+def _webhook(system: System, request: Request) -> Body:
     from twinleg.engine.webhook import on_post
 
     headers, address = dict(request.headers), request.remote_addr or ""
     reply = on_post(system.intake(), request.method, request.path, headers, request.get_data(), address)
     system.refusals.count(reply.counted_as)
     level = logging.INFO if reply.status == 200 else logging.WARNING
-    log.log(level, "webhook %s %s", reply.status, reply.counted_as)
+    said = {"status": str(reply.status), "reason": reply.counted_as}
+    log.log(level, "webhook %s %s", reply.status, reply.counted_as, extra=said)
     return f"{reply.text}\n", reply.status
 
 
@@ -71,7 +90,7 @@ SCHEDULED: dict[str, Callable[[System], str]] = {"ingest": _ingest, "risk": _ris
 
 def _scheduled(system: System, name: str) -> Body:
     try:
-        return SCHEDULED[name](system), 200
+        return _done(name, SCHEDULED[name](system))
     except TwinlegError as error:
         return _answer(name, error)
 
@@ -81,15 +100,30 @@ def _queued(system: System, name: str, request: Request) -> Body:
     try:
         delivery = wire.decode(dict(request.headers), request.get_data(), request.path)
     except BadInput as error:
-        return _dead(system, "unknown", request.get_data(), error)
+        return _dead(system, wire.Delivery(request.get_data()), error)
+    _bind(system, name, delivery)
     try:
-        return QUEUED[name](system, delivery), 200
+        return _done(name, QUEUED[name](system, delivery))
     except Rejected as error:
-        return _dead(
-            system, delivery.topic or delivery.attributes.get("kind", name), delivery.data, error, delivery.attributes
-        )
+        return _dead(system, delivery, error)
     except TwinlegError as error:
         return _answer(name, error)
+
+
+def _bind(system: System, name: str, delivery: wire.Delivery) -> None:
+    """Say on every line which message is handled, in the trace it carries; and how long it waited."""
+    topic = delivery.topic or _topic_of(delivery)
+    logs.follow(delivery.attributes)
+    logs.note(message_id=delivery.message_id, topic=topic)
+    if delivery.published_at:
+        waited = (system.clock.now() - delivery.published_at).total_seconds()
+        measure("queue_seconds", max(0.0, waited), function=name, topic=topic)
+
+
+def _topic_of(delivery: wire.Delivery) -> str:
+    """The topic of a message that only says its kind; empty when it does not say that either."""
+    topics = {kind: topic for topic, kind in TOPIC_KINDS.items()}
+    return topics.get(delivery.attributes.get("kind", ""), "")
 
 
 def _signal(system: System, delivery: wire.Delivery) -> str:
@@ -98,8 +132,12 @@ def _signal(system: System, delivery: wire.Delivery) -> str:
 
     engine = system.engine(SignerRole.EXECUTE)
     if _kind(delivery, "alert", "candle") == "alert":
-        return on_alert(engine, wire.from_bytes(AlertMessage, delivery.data))
-    return on_candle(engine, wire.from_bytes(CandleClosed, delivery.data))
+        alert = wire.from_bytes(AlertMessage, delivery.data)
+        logs.note(alert_id=alert.alert.alert_id)
+        return on_alert(engine, alert)
+    candle = wire.from_bytes(CandleClosed, delivery.data)
+    logs.note(market=candle.market)
+    return on_candle(engine, candle)
 
 
 def _execute(system: System, delivery: wire.Delivery) -> str:
@@ -108,8 +146,12 @@ def _execute(system: System, delivery: wire.Delivery) -> str:
 
     engine = system.engine(SignerRole.EXECUTE)
     if _kind(delivery, "intent", "close") == "close":
-        return on_close(engine, wire.from_bytes(CloseTrade, delivery.data))
-    return on_intent(engine, wire.from_bytes(HedgedIntent, delivery.data))
+        request = wire.from_bytes(CloseTrade, delivery.data)
+        logs.note(trade_id=request.trade_id, intent_id=request.trade_id)
+        return on_close(engine, request)
+    intent = wire.from_bytes(HedgedIntent, delivery.data)
+    logs.note(trade_id=intent.intent_id, intent_id=intent.intent_id, market=intent.market, account=intent.main.account)
+    return on_intent(engine, intent)
 
 
 QUEUED: dict[str, Callable[[System, wire.Delivery], str]] = {"signal": _signal, "execute": _execute}
@@ -124,17 +166,31 @@ def _kind(delivery: wire.Delivery, *handled: str) -> str:
     return kind
 
 
-def _dead(
-    system: System, topic: str, data: bytes, error: Rejected, attributes: Mapping[str, str] | None = None
-) -> Body:
-    kinds = {kind: name for name, kind in TOPIC_KINDS.items()}
-    name = kinds.get(topic, topic)
-    system.bus.publish(f"{name}-dead", data, attributes={**(attributes or {}), "reason": str(error)[:1000]})
-    log.error("dead letter on %s: %s", name, error)
+def _dead(system: System, delivery: wire.Delivery, error: Rejected) -> Body:
+    """Put a message that can never be handled where a person finds it, with all that is needed to send it again."""
+    from twinleg.engine.dead_letters import SOURCES, UNKNOWN, about_death
+
+    source = delivery.topic or _topic_of(delivery)
+    source = source if source in SOURCES else UNKNOWN
+    about = about_death(
+        str(error)[:1000],
+        topic=delivery.topic,
+        message_id=delivery.message_id,
+        published_at=delivery.published_at,
+        attempts=delivery.attempt,
+    )
+    system.bus.publish(f"{source}-dead", delivery.data, key=delivery.key, attributes={**delivery.attributes, **about})
+    log.error("dead letter on %s: %s", source, error, extra={"dead_letter": source})
     return f"dead letter: {error}", 200
+
+
+def _done(name: str, text: str) -> Body:
+    log.info("%s 200: %s", name, text, extra={"status": "200"})
+    return text, 200
 
 
 def _answer(name: str, error: TwinlegError) -> Body:
     answer = wire.answer_for(error)
-    log.log(getattr(logging, wire.severity_for(error), logging.ERROR), "%s %s: %s", name, type(error).__name__, error)
+    level = logging.getLevelNamesMapping()[wire.severity_for(error)]
+    log.log(level, "%s %s: %s", name, type(error).__name__, error, extra={"status": str(answer.status)})
     return answer.body, answer.status

@@ -219,7 +219,7 @@ POISON = [
     pytest.param(pushed(b64(b'{"schema_version": 2}')), "alerts", "schema_version must be 1, was 2", id="schema"),
     pytest.param(pushed(b64(b'{"schema_version": 1}')), "alerts", "AlertMessage.alert", id="missing-field"),
     pytest.param(pushed(b64(DATA), "candle"), "candles", "schema_version", id="no-version"),
-    pytest.param(pushed(b64(DATA), "gossip"), "gossip", "must be alert or candle here, was 'gossip'", id="gossip"),
+    pytest.param(pushed(b64(DATA), "gossip"), "unknown", "must be alert or candle here, was 'gossip'", id="gossip"),
     pytest.param(pushed(""), "alerts", "0 bytes", id="attribute-only"),
     pytest.param(
         json.dumps({"message": {"messageId": "7", "attributes": {"kind": "alert"}}}).encode(),
@@ -308,7 +308,7 @@ def test_a_fault_nobody_foresaw_is_answered_500_so_that_the_message_comes_again(
     w = world()
     data = candle_data(w)
     stored = w.system.store.get("markets", w.market)
-    w.system.store.compare_and_set("markets", w.market, {"candles": "no,such,row"}, stored.version)
+    w.system.store.compare_and_set("markets", w.market, {"z_candles": "no,such,row"}, stored.version)
     answer = direct("candles", "candle", data).send("signal")
     assert answer.status_code == 500
     assert answer.headers["X-Google-Status"] == "crash"
