@@ -12,23 +12,22 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twinleg.adapters.local.clocks import ReplayClock
+from twinleg.adapters.local.venue_clock import order_takes_time
 from twinleg.bootstrap import System, account_addresses, local_system
 from twinleg.domain.candles import MINUTE, Candle, utc_from_ms
 from twinleg.domain.messages import Event
 from twinleg.domain.trades import Trade
 from twinleg.embedded.report import Sample
-from twinleg.embedded.runtime import Runtime, prepare
+from twinleg.embedded.runtime import SUBSCRIPTIONS, Runtime, prepare
 from twinleg.embedded.venue_process import VenueControl, start_venue, write_candles
 from twinleg.engine.ports import SignerRole, Steps
 from twinleg.settings import parse
 
 INGEST_DELAY = timedelta(seconds=1)
 """How long after a candle's close the replay asks for it."""
-ORDER_SECONDS = 0.2
-"""A modelled round trip of a signed action. Everything else takes no time on a replay's clock."""
 WEBHOOK_SECRET = "paper"
 
 
@@ -116,10 +115,55 @@ def _keys(account: str) -> str:
     return f"keys = {{ {names} }}"
 
 
-def _order_takes_time(clock: ReplayClock, _: int, name: str) -> None:
-    """Half a round trip before the venue has an order and half after, during which the market moves on."""
-    if name.endswith(".exchange"):
-        clock.sleep(ORDER_SECONDS / 2)
+class Player(Protocol):
+    """Plays a segment's minutes: whatever runs the five functions."""
+
+    system: System
+
+    def minute(self, at: datetime) -> None:
+        """Move the clock to *at*; then ingest, all that it sets off, and the sweep."""
+
+    def post(self, alert: PostedAlert) -> list[int]:
+        """Post an alert to the webhook; the answers' status codes."""
+
+    def deliver(self) -> None:
+        """Return when everything published so far is handled."""
+
+    def dead(self, topic: str) -> int:
+        """How many messages of a topic could not be handled."""
+
+    def refusals(self) -> Counter[str]:
+        """The webhook's answers by reason."""
+
+    def stop(self) -> None: ...
+
+
+class _InProcess:
+    """The embedded runtime, played."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self._runtime = Runtime(system)
+        prepare(system)
+        self._port = self._runtime.serve_webhook(0)
+
+    def minute(self, at: datetime) -> None:
+        self._runtime.minute(at)
+
+    def post(self, alert: PostedAlert) -> list[int]:
+        return post(self._port, alert)
+
+    def deliver(self) -> None:
+        self._runtime.bus.deliver_due(self.system.clock.now())
+
+    def dead(self, topic: str) -> int:
+        return len(self._runtime.bus.dead(topic))
+
+    def refusals(self) -> Counter[str]:
+        return Counter(self.system.refusals.counts)
+
+    def stop(self) -> None:
+        self._runtime.stop()
 
 
 class Segment:
@@ -145,10 +189,7 @@ class Segment:
 
     def _replay(self, control: VenueControl, start: datetime, progress: Callable[[int, int], None]) -> Replayed:
         script = self.script
-        system = self.system(control, start)
-        runtime = Runtime(system)
-        prepare(system)
-        port = runtime.serve_webhook(0)
+        player = self.player(control, start)
         samples: list[Sample] = []
         webhook: Counter[int] = Counter()
         alerts, hooks = list(script.alerts), list(script.hooks)
@@ -157,46 +198,45 @@ class Segment:
             for number, candle in enumerate(played, 1):
                 while hooks and hooks[0][0] <= candle.closed_at:
                     hooks.pop(0)[1](control)
-                runtime.minute(candle.closed_at + INGEST_DELAY)
+                player.minute(candle.closed_at + INGEST_DELAY)
                 due = [a for a in alerts if a.at <= candle.closed_at]
                 alerts = alerts[len(due) :]
                 for alert in due:
-                    webhook.update(post(port, alert))
+                    webhook.update(player.post(alert))
                 if due:
-                    runtime.bus.deliver_due(system.clock.now())
-                samples += sample(system, candle.closed_at)
+                    player.deliver()
+                samples += sample(player.system, candle.closed_at)
                 progress(number, len(played))
+            return self._left_behind(player, control, samples, webhook)
         finally:
-            runtime.stop()
-        return self._left_behind(system, runtime, control, samples, webhook)
+            player.stop()
+
+    def player(self, control: VenueControl, start: datetime) -> Player:
+        """Who plays this segment: all functions in this process."""
+        return _InProcess(self.system(control, start))
 
     def system(self, control: VenueControl, start: datetime) -> System:
         """The system of this segment, on the venue's own time."""
         settings = parse(settings_text(self.script.market, control.url, self.script.settings), {})
         clock = ReplayClock(max(start, venue_now(control)))
         clock.follow(control.advance_to)
-        steps = Steps(partial(_order_takes_time, clock))
+        steps = Steps(partial(order_takes_time, clock))
         return local_system(settings, {}, clock=clock, steps=steps, path=self.folder / "twinleg.sqlite")
 
     def _left_behind(
-        self,
-        system: System,
-        runtime: Runtime,
-        control: VenueControl,
-        samples: list[Sample],
-        webhook: Counter[int],
+        self, player: Player, control: VenueControl, samples: list[Sample], webhook: Counter[int]
     ) -> Replayed:
-        store = system.store
-        addresses = {name: address for name, (_, address, _) in account_addresses(system.settings).items()}
+        store = player.system.store
+        addresses = {name: address for name, (_, address, _) in account_addresses(player.system.settings).items()}
         return Replayed(
             trades=[Trade.model_validate(t.data) for t in store.query("trades", order_by="created_at")],
             events=[Event.model_validate(e.data) for e in store.query("audit", order_by="at")],
             samples=samples,
             ledger=control.ledger(),
             webhook=webhook,
-            refusals=Counter(system.refusals.counts),
+            refusals=player.refusals(),
             intents=sum(i.data.get("decision") == "open" for i in store.query("intents")),
-            dead=sum(len(runtime.bus.dead(topic)) for topic in ("candles", "alerts", "intents", "closes")),
+            dead=sum(player.dead(topic) for topic in SUBSCRIPTIONS),
             addresses=addresses,
         )
 

@@ -20,17 +20,15 @@ from twinleg.bootstrap import System, account_addresses, function_app, paper_key
 from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.control import CONTROL_ID, Halt
 from twinleg.domain.errors import InvariantBroken, OutcomeUnknown, Unavailable
+from twinleg.embedded.topology import FUNCTIONS, PUSHED, SCHEDULED
 from twinleg.engine.control import set_trading
 from twinleg.engine.ports import SignerRole
 
 log = logging.getLogger("twinleg")
 
-SUBSCRIPTIONS = {"candles": "signal", "alerts": "signal", "intents": "execute", "closes": "execute"}
-"""topic → the function it is pushed to."""
+SUBSCRIPTIONS = PUSHED
 WORKERS = {"intents": 4, "closes": 4}
 """An exit waits for nothing, and one market's slow entry for no other's; order per key is kept either way."""
-INGEST_OFFSET_SECONDS = 2
-RISK_OFFSET_SECONDS = 20
 
 
 class _Unlogged(WSGIRequestHandler):
@@ -49,7 +47,7 @@ class Runtime:
         self.system = system
         self.bus: LocalBus = system.bus
         use(system)
-        self._apps = {name: function_app(name) for name in ("ingest", "signal", "execute", "risk", "webhook")}
+        self._apps = {name: function_app(name) for name in FUNCTIONS}
         for topic, name in SUBSCRIPTIONS.items():
             self.bus.subscribe(topic, partial(self._push, name), workers=WORKERS.get(topic, 1))
         self._server: BaseWSGIServer | None = None
@@ -106,8 +104,8 @@ class Runtime:
         scheduler = Scheduler(
             self.system.clock,
             [
-                ("ingest", 60, INGEST_OFFSET_SECONDS, lambda: self.call("ingest")),
-                ("risk", 60, RISK_OFFSET_SECONDS, lambda: self.call("risk")),
+                ("ingest", 60, SCHEDULED["ingest"], lambda: self.call("ingest")),
+                ("risk", 60, SCHEDULED["risk"], lambda: self.call("risk")),
             ],
         )
         self._start(lambda: self.bus.run(self._stop), "bus")
