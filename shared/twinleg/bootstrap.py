@@ -176,6 +176,8 @@ def local_system(
 # -- Google Cloud ------------------------------------------------------------------------------------
 
 RUNTIME_VARIABLE, PROJECT_VARIABLE = "TWINLEG_RUNTIME", "GOOGLE_CLOUD_PROJECT"
+REPLAY_CLOCK_VARIABLE = "TWINLEG_REPLAY_CLOCK"
+"""On paper, the address of the paper venue whose clock this process keeps, instead of the wall's."""
 CALL_SECONDS_MAX = 2.0
 """How long a call of Pub/Sub or Secret Manager may take, for the same reason as a locked file.
 
@@ -206,6 +208,8 @@ def cloud_system(
     project = environ.get(PROJECT_VARIABLE, "")
     if not project:
         raise BadInput(f"{PROJECT_VARIABLE} must name the project when {RUNTIME_VARIABLE} is cloud, was empty")
+    if clock is None and environ.get(REPLAY_CLOCK_VARIABLE):
+        clock, steps = _replay_time(settings, environ[REPLAY_CLOCK_VARIABLE])
     steps, clock = steps or Steps(), clock or SystemClock()
     store_host, bus_host = environ.get(FIRESTORE_VARIABLE, ""), environ.get(PUBSUB_VARIABLE, "")
     play_money = paper_secrets(settings) if settings.mode == "paper" else {}
@@ -222,6 +226,18 @@ def cloud_system(
         ),
         steps=steps,
     )
+
+
+def _replay_time(settings: Settings, url: str) -> tuple[Clock, Steps]:
+    """The paper venue's clock, and orders that take a modelled time on it."""
+    from functools import partial
+
+    from twinleg.adapters.local.venue_clock import VenueClock, order_takes_time
+
+    if settings.mode != "paper":
+        raise BadInput(f"{REPLAY_CLOCK_VARIABLE}: only paper trading may keep another clock, mode was {settings.mode}")
+    clock = VenueClock(url)
+    return clock, Steps(partial(order_takes_time, clock))
 
 
 # -- the current system ----------------------------------------------------------------------------
@@ -256,6 +272,16 @@ def system_for(settings: Settings, environ: Mapping[str, str]) -> System:
             return cloud_system(settings, environ)
         case other:
             raise BadInput(f"{RUNTIME_VARIABLE} must be local or cloud, was {other[:40]!r}")
+
+
+def set_up_logs(environ: Mapping[str, str]) -> None:
+    """Let a function's process write JSON lines when it runs in the cloud, warnings as text when it does not."""
+    from twinleg import logs
+
+    if environ.get(RUNTIME_VARIABLE) != "cloud":
+        return logs.to_terminal()
+    service = environ.get("K_SERVICE") or environ.get("FUNCTION_TARGET") or "twinleg"
+    return logs.to_cloud(environ.get(PROJECT_VARIABLE, ""), service=service, version=environ.get("K_REVISION", ""))
 
 
 def functions_folder() -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
+from twinleg import logs
 from twinleg.commands import looking, running, steering
 from twinleg.commands.common import Arguments
 from twinleg.domain.errors import BadInput, TwinlegError
@@ -18,7 +18,7 @@ GROUPS = (running, looking, steering)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 it failed, 2 what was asked cannot be understood."""
     arguments = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logs.to_terminal()
     run: Callable[[Arguments], int] = arguments.run
     try:
         code = run(arguments)

@@ -31,7 +31,7 @@ Body = tuple[str, int]
 
 def serve(name: str, request: Request) -> tuple[str, int, dict[str, str]]:
     """Answer one request to the function *name*. Every line written meanwhile says which request it is about."""
-    with logs.handling(name, request.headers):
+    with logs.handling(name, dict(request.headers)):
         seconds, headers = stopwatch(), {}
         try:
             text, status = _handled(name, request)

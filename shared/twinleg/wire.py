@@ -10,7 +10,6 @@ import base64
 import binascii
 import json
 import re
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -348,8 +347,3 @@ def reason_for(error: BaseException) -> str:
     """
     kind = type(error).__name__
     return " ".join(f"{kind}: {error}".split()) if isinstance(error, TwinlegError) else kind
-
-
-def stack_of(error: BaseException) -> str:
-    """Where an error came from, without its text."""
-    return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__

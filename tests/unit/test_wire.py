@@ -26,6 +26,7 @@ from twinleg.domain.errors import (
 )
 from twinleg.domain.messages import CandleClosed, CloseTrade, Event, EventKind
 from twinleg.engine.ports import Exists
+from twinleg.logs import stack_of
 
 AT = datetime(2026, 11, 20, 12, 0, 0, 492_000, tzinfo=UTC)
 DATA = b'{"market":"hyperliquid:ETH"}'
@@ -386,6 +387,6 @@ def test_a_stack_says_where_and_not_what() -> None:
     try:
         raise ValueError("hunter2")
     except ValueError as error:
-        stack = wire.stack_of(error)
+        stack = stack_of(error)
     # The source line is quoted, as in any traceback; the text of the error is not added to it.
     assert "test_wire.py" in stack and stack.endswith("ValueError")

@@ -18,6 +18,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from twinleg.adapters.gcp.client import CHANNEL_OPTIONS, ERRORS, PerProcess, soon_again, words
 from twinleg.domain.errors import BadInput, Unavailable
 from twinleg.engine.ports import Steps
+from twinleg.logs import traced
 from twinleg.wire import ORDERING_KEY
 
 ATTRIBUTE_BYTES_MAX = 1024
@@ -45,7 +46,7 @@ class PubSubBus:
 
     def publish(self, topic: str, data: bytes, *, key: str = "", attributes: Mapping[str, str] | None = None) -> str:
         """Durable when it returns; the message's id."""
-        about = _attributes(attributes or {}) | ({ORDERING_KEY: key} if key else {})
+        about = _attributes(traced(attributes or {})) | ({ORDERING_KEY: key} if key else {})
         message = PubsubMessage(data=data, attributes=about, ordering_key=key)
         call: dict[str, Any] = {"timeout": self._timeout_seconds, "retry": soon_again(self._timeout_seconds)}
         self._steps.step(f"bus.publish {topic}")

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from twinleg.adapters.local.sqlite import Database, Row, Synchronous
 from twinleg.domain.errors import BadInput, TwinlegError, Unavailable
+from twinleg.engine.dead_letters import about_death
 from twinleg.engine.ports import Clock, Steps
-from twinleg.wire import reason_for, stack_of
+from twinleg.logs import stack_of, traced
+from twinleg.wire import reason_for
 
 LOG = logging.getLogger(__name__)
 
@@ -96,7 +98,7 @@ class LocalBus:
     def publish(self, topic: str, data: bytes, *, key: str = "", attributes: Mapping[str, str] | None = None) -> str:
         """Durable when it returns; the message's id."""
         now = _us(self._clock.now())
-        row = (str(topic), key, data, _attributes_text(attributes or {}), now, now)
+        row = (str(topic), key, data, _attributes_text(traced(attributes or {})), now, now)
         self._steps.step(f"bus.publish {topic}")
         seq = self.database.write(_INSERT, row).lastrowid
         self._steps.step(f"bus.publish {topic} done")
@@ -164,6 +166,15 @@ class LocalBus:
         """The newest messages of a topic, handled or not, oldest of them first."""
         sql = f"SELECT {_COLUMNS} FROM messages m WHERE topic = ? ORDER BY seq DESC LIMIT ?"
         return [_envelope(row, row[5]) for row in reversed(self.database.read(sql, (topic, limit)))]
+
+    def oldest(self, topic: str, limit: int) -> list[Envelope]:
+        """The oldest messages of a topic, handled or not."""
+        sql = f"SELECT {_COLUMNS} FROM messages m WHERE topic = ? ORDER BY seq LIMIT ?"
+        return [_envelope(row, row[5]) for row in self.database.read(sql, (topic, limit))]
+
+    def remove(self, message_id: str) -> None:
+        """Delete a message for good: a dead letter that a person is done with."""
+        self.database.write("DELETE FROM messages WHERE seq = ?", (int(message_id),))
 
     def close(self) -> None:
         self.database.close()
@@ -255,13 +266,13 @@ class LocalBus:
             "a message is dead",
             extra={"topic": envelope.topic, "message_id": envelope.message_id, "reason": reason},
         )
-        about = {
-            "reason": reason,
-            "source_topic": envelope.topic,
-            "source_message_id": envelope.message_id,
-            "source_published_at": envelope.published_at.isoformat(),
-            "delivery_attempts": str(min(envelope.delivery_attempt, self.max_delivery_attempts)),
-        }
+        about = about_death(
+            reason,
+            topic=envelope.topic,
+            message_id=envelope.message_id,
+            published_at=envelope.published_at,
+            attempts=min(envelope.delivery_attempt, self.max_delivery_attempts),
+        )
         now = _us(self._clock.now())
         row = (f"{envelope.topic}-dead", envelope.key, envelope.data,
                _attributes_text({**envelope.attributes, **about}), now, now)  # fmt: skip

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from twinleg.domain.errors import BadInput
 from twinleg.engine.ports import Clock
-from twinleg.wire import reason_for, severity_for, stack_of
+from twinleg.logs import stack_of
+from twinleg.wire import reason_for, severity_for
 
 LOG = logging.getLogger(__name__)
 
