@@ -21,6 +21,11 @@ from twinleg.engine.ports import Bus, Clock, Secrets, SignerRole, Steps, Store, 
 from twinleg.engine.system import Engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twinleg.adapters.local.bus import LocalBus
+    from twinleg.engine.dead_letters import DeadLetters
+    from twinleg.engine.schedule import Schedule
     from twinleg.engine.webhook import Intake
     from twinleg.settings import Settings
 
@@ -47,6 +52,8 @@ class System:
     bus: Bus
     secrets: Secrets
     steps: Steps
+    make_dead_letters: Callable[[], DeadLetters]
+    make_schedule: Callable[[], Schedule]
     refusals: Refusals = field(default_factory=Refusals)
 
     @cached_property
@@ -57,6 +64,14 @@ class System:
     def venues(self) -> Venues:
         by_name = {name: build_venue(self.settings, name, self.secrets, self.steps) for name in self.settings.venues}
         return Venues(by_name, {name: account.venue for name, account in self.settings.accounts.items()})
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return self.make_dead_letters()
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        return self.make_schedule()
 
     def engine(self, role: SignerRole) -> Engine:
         """The engine's parts for a function that signs with this role's keys."""
@@ -163,19 +178,36 @@ def local_system(
     database = Database(where, synchronous=synchronous, busy_seconds=STORE_BUSY_SECONDS_MAX)
     sources: list[Secrets] = [EnvironmentSecrets(environ, prefix="")]
     sources.append(MappingSecrets(paper_secrets(settings)) if settings.mode == "paper" else KeyringSecrets())
+    store, bus = SqliteStore(database, steps), LocalBus(database, steps, clock)
     return System(
         settings=settings,
         clock=clock,
-        store=SqliteStore(database, steps),
-        bus=LocalBus(database, steps, clock),
+        store=store,
+        bus=bus,
         secrets=ChainSecrets(*sources),
         steps=steps,
+        make_dead_letters=lambda: _local_dead_letters(bus, steps),
+        make_schedule=lambda: _store_schedule(store, clock),
     )
+
+
+def _local_dead_letters(bus: LocalBus, steps: Steps) -> DeadLetters:
+    from twinleg.adapters.local.dead_letters import LocalDeadLetters
+
+    return LocalDeadLetters(bus, steps)
+
+
+def _store_schedule(store: Store, clock: Clock) -> Schedule:
+    from twinleg.adapters.local.schedule import StoreSchedule
+
+    return StoreSchedule(store, clock)
 
 
 # -- Google Cloud ------------------------------------------------------------------------------------
 
 RUNTIME_VARIABLE, PROJECT_VARIABLE = "TWINLEG_RUNTIME", "GOOGLE_CLOUD_PROJECT"
+REGION_VARIABLE = "TWINLEG_REGION"
+"""Where Cloud Scheduler's jobs are; only ``twinleg schedule`` asks for it."""
 REPLAY_CLOCK_VARIABLE = "TWINLEG_REPLAY_CLOCK"
 """On paper, the address of the paper venue whose clock this process keeps, instead of the wall's."""
 CALL_SECONDS_MAX = 2.0
@@ -214,10 +246,11 @@ def cloud_system(
     store_host, bus_host = environ.get(FIRESTORE_VARIABLE, ""), environ.get(PUBSUB_VARIABLE, "")
     play_money = paper_secrets(settings) if settings.mode == "paper" else {}
     play_money.pop(settings.webhook.secret, None)
+    store = FirestoreStore(project, steps=steps, emulator_host=store_host, timeout_seconds=2 * call_seconds_max)
     return System(
         settings=settings,
         clock=clock,
-        store=FirestoreStore(project, steps=steps, emulator_host=store_host, timeout_seconds=2 * call_seconds_max),
+        store=store,
         bus=PubSubBus(project, steps, emulator_host=bus_host, timeout_seconds=call_seconds_max),
         secrets=ChainSecrets(
             EnvironmentSecrets(environ, prefix=""),
@@ -225,7 +258,30 @@ def cloud_system(
             SecretManagerSecrets(project, clock, steps, timeout_seconds=call_seconds_max),
         ),
         steps=steps,
+        make_dead_letters=lambda: _cloud_dead_letters(project, steps, bus_host),
+        make_schedule=lambda: _cloud_schedule(store, clock, environ),
     )
+
+
+def _cloud_dead_letters(project: str, steps: Steps, bus_host: str) -> DeadLetters:
+    from twinleg.adapters.gcp.dead_letters import PubSubDeadLetters
+
+    wait_seconds = 1.0 if bus_host else 3.0
+    return PubSubDeadLetters(project, steps, emulator_host=bus_host, wait_seconds=wait_seconds)
+
+
+def _cloud_schedule(store: Store, clock: Clock, environ: Mapping[str, str]) -> Schedule:
+    """Cloud Scheduler; beside Firestore's emulator, of which there is none, the scheduler of this machine."""
+    from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE
+
+    if environ.get(FIRESTORE_VARIABLE):
+        return _store_schedule(store, clock)
+    region = environ.get(REGION_VARIABLE, "")
+    if not region:
+        raise BadInput(f"{REGION_VARIABLE} must name the region of the scheduled jobs, such as europe-west1, was empty")
+    from twinleg.adapters.gcp.scheduler import SchedulerControl
+
+    return SchedulerControl(environ[PROJECT_VARIABLE], region, store)
 
 
 def _replay_time(settings: Settings, url: str) -> tuple[Clock, Steps]:

@@ -1,10 +1,9 @@
-"""Cloud Scheduler's jobs, as far as a person needs them: list, pause, resume."""
+"""The Schedule port on Cloud Scheduler: its jobs, as far as a person needs them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,52 +11,46 @@ from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import FailedPrecondition, InvalidArgument, NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.scheduler_v1 import CloudSchedulerClient
+from google.rpc.code_pb2 import Code  # type: ignore[import-untyped]
 
 from twinleg.adapters.gcp.client import ERRORS, PerProcess, soon_again, words
 from twinleg.domain.errors import BadInput, Unavailable
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A scheduled call. ``next_at`` is when it is due; ``status`` 0 means its last call was answered with success."""
-
-    name: str
-    schedule: str
-    paused: bool
-    next_at: datetime | None
-    last_at: datetime | None
-    status: int
+from twinleg.engine.ports import Store
+from twinleg.engine.schedule import JOBS, Job, Pause, note, pauses
 
 
 class SchedulerControl:
     """The jobs of one project and region; *endpoint* is for a stand-in of the service on this machine.
 
-    Pausing ``risk`` stops the sweep that guards open positions: pause ``ingest``, or halt trading, instead.
-
-    Errors: BadInput (no such job), Unavailable (not reached, or not permitted).
+    Scheduler is right about what is paused, also by somebody at the console; *store* holds who paused it and why.
+    A run under way is finished. Needs the role roles/cloudscheduler.admin.
     """
 
-    def __init__(self, project: str, region: str, *, endpoint: str = "", timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self, project: str, region: str, store: Store, *, endpoint: str = "", timeout_seconds: float = 5.0
+    ) -> None:
+        self._store = store
         self._parent = f"projects/{project}/locations/{region}"
         self._endpoint = endpoint
         self._timeout_seconds = timeout_seconds
         self._client = PerProcess(self._connected)
 
     def jobs(self) -> list[Job]:
-        """Every job, by name."""
+        """Ours among the region's jobs."""
         with _translated("the jobs"):
-            found = [_job(job) for job in self._client().list_jobs(parent=self._parent, **self._call())]
-        return sorted(found, key=lambda job: job.name)
+            found = {_name(job): job for job in self._client().list_jobs(parent=self._parent, **self._call())}
+        noted = pauses(self._store)
+        return [_job(found[name], noted.get(name)) for name in JOBS if name in found]
 
-    def pause(self, name: str) -> Job:
-        """Stop calling until resumed; pausing what is paused changes nothing."""
+    def pause(self, name: str, pause: Pause) -> None:
+        note(self._store, _known(name), pause)  # first, because a note without a pause says nothing
         with _translated(f"job {name}"):
-            return _job(self._client().pause_job(name=f"{self._parent}/jobs/{name}", **self._call()))
+            self._client().pause_job(name=f"{self._parent}/jobs/{name}", **self._call())
 
-    def resume(self, name: str) -> Job:
-        """Call again from the next time it is due."""
-        with _translated(f"job {name}"):
-            return _job(self._client().resume_job(name=f"{self._parent}/jobs/{name}", **self._call()))
+    def resume(self, name: str) -> None:
+        with _translated(f"job {_known(name)}"):
+            self._client().resume_job(name=f"{self._parent}/jobs/{name}", **self._call())
+        note(self._store, name, None)
 
     def close(self) -> None:
         """Close this process's connection; the next use opens one again."""
@@ -76,15 +69,35 @@ class SchedulerControl:
         )
 
 
-def _job(job: Any) -> Job:
+def _name(job: Any) -> str:
+    return str(job.name.rsplit("/", 1)[1])
+
+
+def _known(name: str) -> str:
+    if name not in JOBS:
+        raise BadInput(f"job must be one of {', '.join(JOBS)}, was {name[:40]!r}")
+    return name
+
+
+def _job(job: Any, pause: Pause | None) -> Job:
+    paused = job.state.name == "PAUSED"
+    last_at = _time(job.last_attempt_time)
     return Job(
-        name=job.name.rsplit("/", 1)[1],
+        name=_name(job),
         schedule=job.schedule,
-        paused=job.state.name == "PAUSED",
-        next_at=_time(job.schedule_time),
-        last_at=_time(job.last_attempt_time),
-        status=job.status.code,
+        paused=paused,
+        last_at=last_at,
+        next_at=None if paused else _time(job.schedule_time),
+        last_result=_result(job.status.code, job.status.message) if last_at else "",
+        pause=pause if paused else None,
     )
+
+
+def _result(code: int, message: str) -> str:
+    if not code:
+        return "ok"
+    known = Code.Name(code) if code in Code.values() else str(code)
+    return f"failed: {known} {message}".strip()[:200]
 
 
 def _time(at: Any) -> datetime | None:
