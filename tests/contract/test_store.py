@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from twinleg.adapters.local.sqlite import Database
 from twinleg.adapters.local.store import SqliteStore
 from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, Unavailable
-from twinleg.engine.ports import Check, Create, Exists, Replace, Steps, Store
+from twinleg.engine.ports import Check, Create, Exists, Merge, Replace, Steps, Store
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -300,6 +300,73 @@ def test_ids_that_the_cloud_refuses_are_refused_here(store: Store, id: str) -> N
         store.create(id, "a", {})
     with pytest.raises(BadInput):
         store.get("trades", id)
+
+
+# -- some fields ---------------------------------------------------------------------------------
+
+
+def test_a_merge_sets_its_fields_and_keeps_the_others(store: Store) -> None:
+    store.create("positions", "main:ETH", {"owner": "t1", "size": "1", "seen": {"a": 1, "b": 2}})
+    store.batch([Merge("positions", "main:ETH", {"size": "2", "seen": {"a": 3}, "at": NOON, "note": None})])
+    assert store.get("positions", "main:ETH").data == {  # type: ignore[union-attr]
+        "owner": "t1", "size": "2", "seen": {"a": 3}, "at": NOON, "note": None,
+    }  # fmt: skip
+
+
+def test_a_merge_makes_the_document_that_is_not_there(store: Store) -> None:
+    store.batch([Merge("positions", "main:ETH", {"size": "2"})])
+    assert store.get("positions", "main:ETH").data == {"size": "2"}  # type: ignore[union-attr]
+    with pytest.raises(Exists):
+        store.create("positions", "main:ETH", {"size": "3"})
+
+
+@pytest.mark.parametrize("field", ["$at", "a.b", "it's", "é", "a b", "`", "-"])
+def test_a_merge_takes_fields_with_odd_names(store: Store, field: str) -> None:
+    store.create("t", "a", {field: 1, "a": {"b": 1}})
+    store.batch([Merge("t", "a", {field: 2})])
+    assert store.get("t", "a").data == {field: 2, "a": {"b": 1}}  # type: ignore[union-attr]
+
+
+def test_a_merge_is_a_write_whoever_compares_a_version_it_met_conflicts(store: Store) -> None:
+    version = store.create("positions", "main:ETH", {"owner": "", "size": "1"})
+    for _ in range(2):  # also one that changes nothing
+        store.batch([Merge("positions", "main:ETH", {"size": "1"})])
+        found = store.get("positions", "main:ETH")
+        assert found is not None and found.version != version
+        with pytest.raises(Conflict):
+            store.compare_and_set("positions", "main:ETH", {"owner": "t1"}, version)
+        with pytest.raises(Conflict):
+            store.batch([Check("positions", "main:ETH", version), Create("t", "a", {})])
+        version = found.version
+    assert store.get("t", "a") is None
+
+
+def test_a_merge_in_a_batch_that_conflicts_writes_nothing(store: Store) -> None:
+    version = store.create("books", "main", {"n": 1})
+    store.compare_and_set("books", "main", {"n": 2}, version)
+    for stale in (Replace("books", "main", {"n": 3}, version), Create("books", "main", {})):
+        for batch in ([Merge("positions", "a", {"n": 1}), stale], [stale, Merge("positions", "a", {"n": 1})]):
+            with pytest.raises((Conflict, Exists)):
+                store.batch(batch)
+    assert store.get("positions", "a") is None
+    assert store.get("books", "main").data == {"n": 2}  # type: ignore[union-attr]
+
+
+def test_merges_of_two_at_once_both_stay(store: Store) -> None:
+    _together(2, lambda n: [store.batch([Merge("t", "a", {f"f{n}": at})]) for at in range(20)])
+    assert store.get("t", "a").data == {"f0": 19, "f1": 19}  # type: ignore[union-attr]
+
+
+def test_a_merge_obeys_the_rules_of_documents(store: Store) -> None:
+    store.create("t", "a", {"n": "x" * 600_000})
+    for fields, word in (({"v": Decimal(1)}, "decimals as text"), ({"": 1}, "names are text")):
+        with pytest.raises(BadInput, match=word):
+            store.batch([Merge("t", "a", fields)])
+    with pytest.raises(BadInput):
+        store.batch([Merge("t", "a", {"m": "x" * 600_000})])
+    with pytest.raises(BadInput, match="more often"):
+        store.batch([Merge("t", "a", {"v": 1}), Replace("t", "a", {})])
+    assert store.get("t", "a").data == {"n": "x" * 600_000}  # type: ignore[union-attr]
 
 
 # -- queries -------------------------------------------------------------------------------------

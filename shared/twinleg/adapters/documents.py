@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import Any
 
 from twinleg.domain.errors import BadInput
-from twinleg.engine.ports import Document, Write
+from twinleg.engine.ports import Check, Document, Merge, Write
 
 DOCUMENT_BYTES_MAX = 1_048_576
 TIME = "$at"
@@ -84,9 +84,27 @@ def encoded(collection: str, id: str, data: Document) -> str:
         raise BadInput(f"{collection}/{id}: {error}") from None
     except UnicodeEncodeError:
         raise BadInput(f"{collection}/{id}: text must be valid Unicode, has a lone surrogate") from None
+    _check_size(collection, id, size)
+    return text
+
+
+def encoded_write(write: Write) -> str:
+    """What a write puts into its document, as JSON; empty for one that puts nothing."""
+    if isinstance(write, Check):
+        return ""
+    return encoded(write.collection, write.id, write.fields if isinstance(write, Merge) else write.data)
+
+
+def merged(collection: str, id: str, text: str, fields: str) -> str:
+    """A document as JSON with some of its fields replaced whole by those of another."""
+    joined = json.dumps(json.loads(text) | json.loads(fields), ensure_ascii=False, separators=(",", ":"))
+    _check_size(collection, id, len(joined.encode()))
+    return joined
+
+
+def _check_size(collection: str, id: str, size: int) -> None:
     if size > DOCUMENT_BYTES_MAX:
         raise BadInput(f"{collection}/{id}: document bytes {size} > {DOCUMENT_BYTES_MAX}")
-    return text
 
 
 def decoded(text: str) -> Document:

@@ -86,6 +86,19 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
+class Merge:
+    """Set these fields of a document, whatever it holds beside them; it is made when it is not there.
+
+    Without a precondition, so that it needs no read. A field is replaced whole, also one that is a map. It is a
+    write like any other: whoever compares the version it met conflicts.
+    """
+
+    collection: str
+    id: str
+    fields: Document
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """Nothing is written, but the batch fails unless the document is still at this version (None: absent)."""
 
@@ -94,7 +107,7 @@ class Check:
     version: str | None
 
 
-Write = Create | Replace | Check
+Write = Create | Replace | Merge | Check
 
 
 class Exists(Exception):

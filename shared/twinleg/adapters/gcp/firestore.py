@@ -10,8 +10,10 @@ a random mark of its last write. Source: Google Cloud API reference, google.fire
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,14 +24,37 @@ from google.cloud.firestore_v1.services.firestore import FirestoreClient
 from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
 from google.protobuf.timestamp_pb2 import Timestamp  # type: ignore[import-untyped]
 
-from twinleg.adapters.documents import checked_batch, checked_field, checked_id, checked_wanted, decoded, encoded
+from twinleg.adapters.documents import (
+    checked_batch,
+    checked_field,
+    checked_id,
+    checked_wanted,
+    decoded,
+    encoded_write,
+)
 from twinleg.adapters.gcp.client import CHANNEL_OPTIONS, ERRORS, PerProcess, soon_again, words
 from twinleg.domain.errors import BadInput, Conflict, Unavailable
-from twinleg.engine.ports import Check, Create, Document, Exists, Replace, Steps, Stored, Write
+from twinleg.engine.ports import Check, Create, Document, Exists, Merge, Replace, Steps, Stored, Write
 
 MARK = "_write"
 """The field that holds the mark of the last write; nobody reads it."""
 _NO_FIELD = "_check"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Operations as Firestore bills them: documents read (one for a query that finds nothing), written, deleted.
+
+    A Check counts as the write (or, of a document that must be absent, the delete) that it is. Source: Google Cloud
+    documentation, "Understand Cloud Firestore billing". A commit that was refused counts as if it had been done.
+    """
+
+    reads: int = 0
+    writes: int = 0
+    deletes: int = 0
+
+    def __sub__(self, earlier: Counts) -> Counts:
+        return Counts(self.reads - earlier.reads, self.writes - earlier.writes, self.deletes - earlier.deletes)
 
 
 class FirestoreStore:
@@ -58,6 +83,12 @@ class FirestoreStore:
         self._read_again = soon_again(timeout_seconds)
         self._metadata = [("authorization", "Bearer owner")] if emulator_host else []
         self._client = PerProcess(self._connected)
+        self._counting, self._counts = threading.Lock(), Counts()
+
+    @property
+    def counts(self) -> Counts:
+        """The operations of this store since it was made, tries of a read that failed left out."""
+        return self._counts
 
     # -- the port --------------------------------------------------------------------------------
 
@@ -68,6 +99,7 @@ class FirestoreStore:
         self._steps.step(where)
         with _reading(where):
             answers = list(self._client().batch_get_documents(request=request, **self._reads()))
+        self._count(reads=1)
         self._steps.step(where + " done")
         found = _documents(answers, "found")
         return _stored(found[0]) if found else None
@@ -116,8 +148,9 @@ class FirestoreStore:
         if limit != 0:
             with _reading(f"store.query {collection}"):
                 answers = list(self._client().run_query(request=request, **self._reads()))
-        self._steps.step(f"store.query {collection} done")
         found = [_stored(document) for document in _documents(answers, "document")]
+        self._count(reads=max(1, len(found)))
+        self._steps.step(f"store.query {collection} done")
         return found[::-1][:limit] if turned else found
 
     def close(self) -> None:
@@ -132,12 +165,19 @@ class FirestoreStore:
         channel = grpc.insecure_channel(self._emulator_host, options=CHANNEL_OPTIONS)
         return FirestoreClient(transport=FirestoreGrpcTransport(channel=channel))
 
+    def _count(self, reads: int = 0, writes: int = 0, deletes: int = 0) -> None:
+        with self._counting:
+            now = self._counts
+            self._counts = Counts(now.reads + reads, now.writes + writes, now.deletes + deletes)
+
     def _reads(self) -> dict[str, Any]:
         return {"retry": self._read_again, "timeout": self._timeout_seconds, "metadata": self._metadata}
 
     def _commit(self, where: str, writes: list[Any], creates: Sequence[tuple[str, str]]) -> str:
         """Commit all or nothing; the version of the last document written."""
         request = types.CommitRequest.pb()(database=self._database, writes=writes)
+        deletes = sum(bool(write.delete) for write in writes)
+        self._count(writes=len(writes) - deletes, deletes=deletes)
         self._steps.step(where)
         try:
             answer = self._client().commit(
@@ -165,6 +205,7 @@ class FirestoreStore:
         request = types.BatchGetDocumentsRequest(database=self._database, documents=list(names))
         with _reading("store.batch"):
             answers = list(self._client().batch_get_documents(request=request, **self._reads())) if names else []
+        self._count(reads=len(names))
         return [names[document.name] for document in _documents(answers, "found")]
 
     # -- writes ----------------------------------------------------------------------------------
@@ -184,10 +225,14 @@ class FirestoreStore:
                 made.update_mask.field_paths.append(_NO_FIELD)
         else:
             made.update.name = name
-            _fill(made.update.fields, decoded(encoded(write.collection, write.id, write.data)))
-            if MARK in write.data:
+            fields = decoded(encoded_write(write))
+            if MARK in fields:
                 raise BadInput(f"{write.collection}/{write.id}: the field {MARK} is the store's own")
+            _fill(made.update.fields, fields)
             made.update.fields[MARK].string_value = secrets.token_hex(8)
+            if isinstance(write, Merge):
+                made.update_mask.field_paths.extend([*(_path(field) for field in fields), MARK])
+                return made
         if isinstance(write, Create) or (isinstance(write, Check) and write.version is None):
             made.current_document.exists = False
         elif write.version is not None:

@@ -22,11 +22,13 @@ from twinleg.adapters.documents import (
     checked_wanted,
     decoded,
     encoded,
+    encoded_write,
+    merged,
     time_text,
 )
 from twinleg.adapters.local.sqlite import Database, Synchronous
 from twinleg.domain.errors import Conflict
-from twinleg.engine.ports import Check, Create, Document, Exists, Replace, Steps, Stored, Write
+from twinleg.engine.ports import Check, Create, Document, Exists, Merge, Replace, Steps, Stored, Write
 
 
 class SqliteStore:
@@ -72,10 +74,7 @@ class SqliteStore:
         return str(int(version) + 1)
 
     def batch(self, writes: Sequence[Write]) -> None:
-        texts = [
-            "" if isinstance(write, Check) else encoded(write.collection, write.id, write.data)
-            for write in checked_batch(writes)
-        ]
+        texts = [encoded_write(write) for write in checked_batch(writes)]
         where = "store.batch " + " ".join(f"{write.collection}/{write.id}" for write in writes)
         self._steps.step(where)
         with self.database.transaction() as connection:
@@ -135,6 +134,12 @@ def _apply(connection: sqlite3.Connection, write: Write, text: str) -> None:
             values = (text, write.collection, write.id, _counter(version))
             if not connection.execute(_REPLACE_AT, values).rowcount:
                 raise Conflict(f"{name} is no longer at version {version}")
+        case Merge():
+            sql = "SELECT data FROM documents WHERE collection = ? AND id = ?"
+            row = connection.execute(sql, (write.collection, write.id)).fetchone()
+            if row:
+                text = merged(write.collection, write.id, row[0], text)
+            connection.execute(_PUT, (write.collection, write.id, text))
         case Check():
             sql = "SELECT version FROM documents WHERE collection = ? AND id = ?"
             row = connection.execute(sql, (write.collection, write.id)).fetchone()
