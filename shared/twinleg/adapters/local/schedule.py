@@ -9,15 +9,12 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from twinleg.adapters.local.scheduler import Job as Tick
 from twinleg.domain.errors import BadInput, TwinlegError
 from twinleg.engine.ports import Clock, Replace, Store
 from twinleg.engine.schedule import EVERY_MINUTE, JOBS, Job, Pause, is_paused, note, pauses
 
 LOG = logging.getLogger(__name__)
 
-OFFSET_SECONDS = {"ingest": 2, "risk": 20}
-"""When in the minute a job runs: candles first, then the sweep, which sees what they set off."""
 RUNNING_SECONDS_MAX = 150
 """A job that last ran (or was skipped) longer ago is run by nobody at present."""
 OK, SKIPPED = "ok", "skipped: paused"
@@ -36,15 +33,16 @@ def heeding(store: Store, clock: Clock, name: str, run: Callable[[], int]) -> Ca
     """
 
     def once() -> None:
+        started_at = clock.now()
         if _told(lambda: is_paused(store, name)):
-            _told(lambda: _note_run(store, clock.now(), name, SKIPPED))
+            _told(lambda: _note_run(store, started_at, name, SKIPPED))
             return
         result = "failed"
         try:
             status = run()
             result = OK if status < 400 else f"answered {status}"
         finally:
-            _told(lambda: _note_run(store, clock.now(), name, result))
+            _told(lambda: _note_run(store, started_at, name, result))
 
     return once
 
@@ -88,18 +86,22 @@ class StoreSchedule:
     def _job(self, name: str, pause: Pause | None) -> Job:
         now, stored = self._clock.now(), self._store.get("control", job_id(name))
         data = stored.data if stored else {}
-        looked_at = data.get("at")
-        alive = isinstance(looked_at, datetime) and now - looked_at < timedelta(seconds=RUNNING_SECONDS_MAX)
-        tick = Tick(name, 60, OFFSET_SECONDS[name], lambda: None)
         return Job(
             name=name,
             schedule=EVERY_MINUTE,
             paused=pause is not None,
             last_at=data.get("ran_at"),
-            next_at=tick.tick(now) + timedelta(seconds=60) if alive and pause is None else None,
+            next_at=_next(data.get("at"), now) if pause is None else None,
             last_result=str(data.get("result", "")),
             pause=pause,
         )
+
+
+def _next(last: object, now: datetime) -> datetime | None:
+    """A whole number of minutes after it last came; None when that is so long ago that nobody runs it."""
+    if not isinstance(last, datetime) or now - last >= timedelta(seconds=RUNNING_SECONDS_MAX):
+        return None
+    return last.replace(microsecond=0) + timedelta(minutes=max(0, (now - last) // timedelta(minutes=1)) + 1)
 
 
 def _known(name: str) -> str:
