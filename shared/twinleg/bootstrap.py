@@ -9,23 +9,21 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinleg.domain.errors import BadInput, InvariantBroken
-from twinleg.engine.config import Desk
 from twinleg.engine.ports import Bus, Clock, Secrets, SignerRole, Steps, Store, Venue, Venues
-from twinleg.engine.system import Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twinleg.adapters.local.bus import LocalBus
+    from twinleg.engine.config import Desk
     from twinleg.engine.dead_letters import DeadLetters
     from twinleg.engine.schedule import Schedule
+    from twinleg.engine.system import Engine
     from twinleg.engine.webhook import Intake
     from twinleg.settings import Settings
 
@@ -42,19 +40,55 @@ class Refusals:
             self.counts[name] += 1
 
 
+class Once[Part]:
+    """A part that is made, and its libraries imported, when it is first asked for, whichever thread asks."""
+
+    def __init__(self, make: Callable[[], Part]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[Part] = []
+
+    def __call__(self) -> Part:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
+
+
+class SecretsWhenAsked:
+    """A source of secrets that is made when it is first asked for one."""
+
+    def __init__(self, name: str, make: Callable[[], Secrets]) -> None:
+        self._name, self._source = name, Once(make)
+
+    def read(self, name: str) -> str:
+        return self._source().read(name)
+
+    def __repr__(self) -> str:
+        return self._name
+
+
 @dataclass
 class System:
-    """One running twinleg: its settings and the parts every function is given."""
+    """One running twinleg: its settings and the parts every function is given. What nobody asks for is not made."""
 
     settings: Settings
     clock: Clock
-    store: Store
-    bus: Bus
+    make_store: Once[Store]
+    make_bus: Once[Bus]
     secrets: Secrets
     steps: Steps
     make_dead_letters: Callable[[], DeadLetters]
     make_schedule: Callable[[], Schedule]
     refusals: Refusals = field(default_factory=Refusals)
+
+    @property
+    def store(self) -> Store:
+        return self.make_store()
+
+    @property
+    def bus(self) -> Bus:
+        return self.make_bus()
 
     @cached_property
     def desk(self) -> Desk:
@@ -75,6 +109,8 @@ class System:
 
     def engine(self, role: SignerRole) -> Engine:
         """The engine's parts for a function that signs with this role's keys."""
+        from twinleg.engine.system import Engine
+
         return Engine(self.desk, self.clock, self.bus, self.store, self.venues, role)
 
     def intake(self) -> Intake:
@@ -182,8 +218,8 @@ def local_system(
     return System(
         settings=settings,
         clock=clock,
-        store=store,
-        bus=bus,
+        make_store=Once(lambda: store),
+        make_bus=Once(lambda: bus),
         secrets=ChainSecrets(*sources),
         steps=steps,
         make_dead_letters=lambda: _local_dead_letters(bus, steps),
@@ -230,10 +266,6 @@ def cloud_system(
     Where the environment names emulators they are used. Nothing is reached before its first use. On paper
     the keys are made up as on one machine, but the webhook's secret is not: its address is public.
     """
-    from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE, PUBSUB_VARIABLE
-    from twinleg.adapters.gcp.firestore import FirestoreStore
-    from twinleg.adapters.gcp.pubsub import PubSubBus
-    from twinleg.adapters.gcp.secret_manager import SecretManagerSecrets
     from twinleg.adapters.local.clocks import SystemClock
     from twinleg.adapters.local.secrets import ChainSecrets, EnvironmentSecrets, MappingSecrets
 
@@ -243,29 +275,54 @@ def cloud_system(
     if clock is None and environ.get(REPLAY_CLOCK_VARIABLE):
         clock, steps = _replay_time(settings, environ[REPLAY_CLOCK_VARIABLE])
     steps, clock = steps or Steps(), clock or SystemClock()
-    store_host, bus_host = environ.get(FIRESTORE_VARIABLE, ""), environ.get(PUBSUB_VARIABLE, "")
     play_money = paper_secrets(settings) if settings.mode == "paper" else {}
     play_money.pop(settings.webhook.secret, None)
-    store = FirestoreStore(project, steps=steps, emulator_host=store_host, timeout_seconds=2 * call_seconds_max)
+    make_store = Once(lambda: _firestore(project, steps, environ, 2 * call_seconds_max))
     return System(
         settings=settings,
         clock=clock,
-        store=store,
-        bus=PubSubBus(project, steps, emulator_host=bus_host, timeout_seconds=call_seconds_max),
+        make_store=make_store,
+        make_bus=Once(lambda: _pubsub(project, steps, environ, call_seconds_max)),
         secrets=ChainSecrets(
             EnvironmentSecrets(environ, prefix=""),
             MappingSecrets(play_money),
-            SecretManagerSecrets(project, clock, steps, timeout_seconds=call_seconds_max),
+            SecretsWhenAsked(
+                f"Secret Manager of {project}", lambda: _secret_manager(project, clock, steps, call_seconds_max)
+            ),
         ),
         steps=steps,
-        make_dead_letters=lambda: _cloud_dead_letters(project, steps, bus_host),
-        make_schedule=lambda: _cloud_schedule(store, clock, environ),
+        make_dead_letters=lambda: _cloud_dead_letters(project, steps, environ),
+        make_schedule=lambda: _cloud_schedule(make_store(), clock, environ),
     )
 
 
-def _cloud_dead_letters(project: str, steps: Steps, bus_host: str) -> DeadLetters:
-    from twinleg.adapters.gcp.dead_letters import PubSubDeadLetters
+def _firestore(project: str, steps: Steps, environ: Mapping[str, str], timeout_seconds: float) -> Store:
+    from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE
+    from twinleg.adapters.gcp.firestore import FirestoreStore
 
+    host = environ.get(FIRESTORE_VARIABLE, "")
+    return FirestoreStore(project, steps=steps, emulator_host=host, timeout_seconds=timeout_seconds)
+
+
+def _pubsub(project: str, steps: Steps, environ: Mapping[str, str], timeout_seconds: float) -> Bus:
+    from twinleg.adapters.gcp.emulators import PUBSUB_VARIABLE
+    from twinleg.adapters.gcp.pubsub import PubSubBus
+
+    host = environ.get(PUBSUB_VARIABLE, "")
+    return PubSubBus(project, steps, emulator_host=host, timeout_seconds=timeout_seconds)
+
+
+def _secret_manager(project: str, clock: Clock, steps: Steps, timeout_seconds: float) -> Secrets:
+    from twinleg.adapters.gcp.secret_manager import SecretManagerSecrets
+
+    return SecretManagerSecrets(project, clock, steps, timeout_seconds=timeout_seconds)
+
+
+def _cloud_dead_letters(project: str, steps: Steps, environ: Mapping[str, str]) -> DeadLetters:
+    from twinleg.adapters.gcp.dead_letters import PubSubDeadLetters
+    from twinleg.adapters.gcp.emulators import PUBSUB_VARIABLE
+
+    bus_host = environ.get(PUBSUB_VARIABLE, "")
     wait_seconds = 1.0 if bus_host else 3.0
     return PubSubDeadLetters(project, steps, emulator_host=bus_host, wait_seconds=wait_seconds)
 
