@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 from twinleg import logs
-from twinleg.commands import looking, running, steering
+from twinleg.commands import dead, looking, running, schedule, steering
 from twinleg.commands.common import Arguments
 from twinleg.domain.errors import BadInput, TwinlegError
 
-GROUPS = (running, looking, steering)
+GROUPS = (running, looking, steering, dead, schedule)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
