@@ -390,7 +390,8 @@ def test_one_trade_that_cannot_be_read_does_not_keep_the_others_from_being_prote
     w = world(holding_seconds_max="120")
     w.alert("buy", "a1")
     store = w.system.store
-    broken = dict(store.get("trades", w.trade().trade_id).data) | {"trade_id": "broken", "state": "OPNE"}
+    broken = dict(store.get("trades", w.trade().trade_id).data)
+    broken["z_record"] = broken["z_record"] | {"trade_id": "broken", "state": "OPNE"}
     desk = store.get("control", DESK_ID)
     store.compare_and_set(
         "control", DESK_ID, dict(desk.data) | {"open_trades": ["broken", *desk.data["open_trades"]]}, desk.version

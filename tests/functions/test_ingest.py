@@ -196,7 +196,7 @@ GAP = (HISTORY + 2, HISTORY + 3)
 
 
 def missing(f: Feed) -> list[int]:
-    return [(ms - ms_from_utc(START)) // 60_000 for ms in f.record()["missing_ms"]]
+    return [(ms - ms_from_utc(START)) // 60_000 for ms in f.record()["z_missing_ms"]]
 
 
 def test_a_gap_is_remembered_and_filled_when_the_venue_has_the_candles_at_last(feed):
@@ -245,7 +245,7 @@ def test_an_outlier_is_kept_and_shown_and_published_as_suspect(feed):
     assert [m.suspect for m in f.messages()] == [False, False, True, True, False]
     assert f.events("candle_suspect")[0].startswith("hyperliquid:BTC closed at 106000.0, over 5 % from 100060")
     assert len(f.window()) == HISTORY + 4
-    assert [unpacked(r)[1] for r in f.record()["candles"].split("\n")][-4:] == [False, True, True, False]
+    assert [unpacked(r)[1] for r in f.record()["z_candles"].split("\n")][-4:] == [False, True, True, False]
 
 
 def test_no_strategy_trades_on_a_suspect_candle(tmp_path):

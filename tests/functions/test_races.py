@@ -68,7 +68,7 @@ def test_a_second_delivery_in_the_middle_of_the_first_doubles_nothing(world, at)
         if not stored:
             return
         with contextlib.suppress(TwinlegError):
-            on_intent(other.engine(SignerRole.EXECUTE), HedgedIntent.model_validate_json(stored[0].data["message"]))
+            on_intent(other.engine(SignerRole.EXECUTE), HedgedIntent.model_validate_json(stored[0].data["z_message"]))
 
     w.restart(Steps(Interrupter(at, "store.batch", again)))
     other.clock = w.system.clock

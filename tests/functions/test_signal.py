@@ -83,10 +83,10 @@ def test_from_any_order_one_can_walk_to_the_candle_that_caused_it_and_back(world
     assert {o.data["purpose"] for o in orders} == {"entry", "stop", "target"}
     assert {o.data["leg"] for o in orders} == {"main", "hedge"}
     for order in orders:
-        trade = store.get("trades", order.data["trade_id"]).data
+        trade = store.get("trades", order.data["trade_id"]).data["z_record"]
         intent = store.get("intents", order.data["intent_id"]).data
         assert order.id in {o["client_order_id"] for leg in ("main", "hedge") for o in trade[leg]["orders"]}
-        action = store.get("actions", order.data["action_id"]).data
+        action = store.get("actions", order.data["action_id"]).data["z_record"]
         assert order.id in action["client_order_ids"]
         assert action["trade_id"] == order.data["trade_id"]
         assert json.loads(action["body"])["nonce"] == action["nonce"]
@@ -424,7 +424,7 @@ def test_the_intent_says_what_is_wanted_why_and_until_when(world):
     now = w.system.clock.now()
     w.alert("buy", "a1")
     intent = w.trade().intent
-    stored = HedgedIntent.model_validate_json(decisions(w)[0]["message"])
+    stored = HedgedIntent.model_validate_json(decisions(w)[0]["z_message"])
     assert stored == intent
     assert intent.reason == "alert open_long"
     assert intent.trigger_at == (now + timedelta(seconds=1)).replace(microsecond=0)
@@ -460,7 +460,7 @@ def test_wherever_the_signal_function_dies_its_alert_is_decided_once_and_its_int
     w.restart()
     [decision] = decisions(w)
     published = {m.data.decode() for m in w.system.bus.messages("intents", 100)}
-    assert published == {decision["message"]}
+    assert published == {decision["z_message"]}
     w.deliver()
     assert [t.state for t in w.trades()] == [TradeState.OPEN]
     assert len(w.fills("main")) == 1

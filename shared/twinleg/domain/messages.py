@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from twinleg.domain.alerts import AlertReceived
 from twinleg.domain.candles import MINUTE, Candle, Snapshot
@@ -173,3 +174,10 @@ class Event(Frozen):
     intent_id: str = ""
     account: str = ""
     client_order_id: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_audit_entry(cls, data: Any) -> Any:
+        """An entry also says until when it is kept."""
+        kept = isinstance(data, Mapping) and "expire_at" in data
+        return {name: value for name, value in data.items() if name != "expire_at"} if kept else data

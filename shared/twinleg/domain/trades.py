@@ -11,7 +11,8 @@ from twinleg.domain.errors import InvariantBroken
 from twinleg.domain.ids import ClientOrderId
 from twinleg.domain.messages import CloseTrade, HedgedIntent
 from twinleg.domain.money import ZERO
-from twinleg.domain.orders import AckState, Fill, Frozen, LegRole, OrderKind, Purpose, Side
+from twinleg.domain.orders import AckState, Fill, Frozen, LegRole, OrderKind, Position, Purpose, Side
+from twinleg.domain.recorded import Recorded
 
 
 class TradeState(StrEnum):
@@ -67,6 +68,13 @@ class PlacedOrder(Frozen):
     filled_said: Decimal = ZERO
     """What the venue's own answer said was filled; zero when it did not say."""
     reason: str = ""
+    placed_at: datetime | None = None
+    filled_size: Decimal = ZERO
+    """What its fills say, in base units."""
+    filled_price: Decimal = ZERO
+    """The average of its fills."""
+    filled_at: datetime | None = None
+    """Of its last fill, by the venue's clock."""
 
 
 class Leg(Frozen):
@@ -101,6 +109,10 @@ class Leg(Frozen):
     last_exit_price: Decimal = ZERO
     entry_liquidation_distance: Decimal | None = None
     """Liquidation distance when the leg was opened: the ladder's yardstick."""
+    liquidation_distance: Decimal | None = None
+    margin_ratio: Decimal | None = None
+    marked_at: datetime | None = None
+    """When the two above were read: on opening and whenever the ladder's rung changes. The books have them."""
     orders: tuple[PlacedOrder, ...] = ()
     summary: str = ""
 
@@ -127,6 +139,18 @@ class Leg(Frozen):
         """A copy that holds the order, replacing the one with its client order id."""
         kept = [o for o in self.orders if o.client_order_id != order.client_order_id]
         return self.model_copy(update={"orders": (*kept, order)})
+
+    def marked(self, position: Position | None, at: datetime) -> Self:
+        """A copy that shows how near the position is to liquidation; unchanged when none is held."""
+        if position is None:
+            return self
+        return self.model_copy(
+            update={
+                "liquidation_distance": position.liquidation_distance,
+                "margin_ratio": position.margin_ratio,
+                "marked_at": at,
+            }
+        )
 
     def with_fills(self, fills: list[Fill]) -> Self:
         """A copy whose sizes, prices, fees and profit are those of *fills*.
@@ -174,11 +198,22 @@ class Leg(Frozen):
                 "liquidated": liquidated,
                 "last_exit": last_exit,
                 "last_exit_price": last_exit_price,
+                "orders": tuple(_with_fills(order, fills) for order in self.orders),
             }
         )
 
 
-class Trade(Frozen):
+def _with_fills(order: PlacedOrder, fills: list[Fill]) -> PlacedOrder:
+    """The order with what its own fills say; fills never become fewer."""
+    own = [fill for fill in fills if fill.client_order_id == order.client_order_id]
+    size = sum((fill.size for fill in own), ZERO)
+    if size <= order.filled_size:
+        return order
+    price = sum((fill.size * fill.price for fill in own), ZERO) / size
+    return order.model_copy(update={"filled_size": size, "filled_price": price, "filled_at": own[-1].at})
+
+
+class Trade(Recorded):
     """An intent being carried out: one record, its version the lock under which each step is claimed."""
 
     trade_id: str
@@ -209,6 +244,15 @@ class Trade(Frozen):
     person_since: datetime | None = None
     summary: str = ""
 
+    @property
+    def strategy(self) -> str:
+        """Whose limits it is protected under."""
+        return self.intent.strategy
+
+    @property
+    def holding_seconds_max(self) -> int:
+        return self.intent.holding_seconds_max
+
     def leg(self, role: LegRole) -> Leg:
         return self.main if role is LegRole.MAIN else self.hedge
 
@@ -218,6 +262,10 @@ class Trade(Frozen):
 
     def with_leg(self, leg: Leg) -> Self:
         return self.model_copy(update={leg.role.value: leg})
+
+    def marked(self, main: Position | None, hedge: Position | None, at: datetime) -> Self:
+        """A copy whose legs show how near their positions are to liquidation."""
+        return self.with_leg(self.main.marked(main, at)).with_leg(self.hedge.marked(hedge, at))
 
     @property
     def asked_to_end(self) -> str:

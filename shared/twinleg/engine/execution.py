@@ -6,8 +6,8 @@ from twinleg.domain.errors import Conflict, InvariantBroken, Unavailable
 from twinleg.domain.messages import CloseTrade, HedgedIntent
 from twinleg.domain.trades import ENDED, TradeState
 from twinleg.engine.closing import asked_to_leave
+from twinleg.engine.pages import trade_document
 from twinleg.engine.ports import Exists
-from twinleg.engine.records import document
 from twinleg.engine.saga import CONFLICTS_MAX, Saga, proposed
 from twinleg.engine.system import Engine
 
@@ -21,7 +21,7 @@ def on_intent(engine: Engine, intent: HedgedIntent) -> str:
     if intent.replaces:
         _close_first(saga, intent)
     try:
-        engine.store.create("trades", intent.intent_id, document(proposed(intent, engine.now())))
+        engine.store.create("trades", intent.intent_id, trade_document(proposed(intent, engine.now())))
     except Exists:
         trade, _ = saga.book.load(intent.intent_id)
         if trade.intent != intent:

@@ -9,9 +9,10 @@ from twinleg.domain.candles import MINUTE, Candle, Snapshot, ms_from_utc, utc_fr
 from twinleg.domain.errors import Conflict, TwinlegError
 from twinleg.domain.messages import CandleClosed, EventKind, Topic
 from twinleg.engine.config import MarketPlan
+from twinleg.engine.measures import measure
 from twinleg.engine.ports import Exists, Replace, Stored
 from twinleg.engine.system import Engine
-from twinleg.engine.window import market_document, missing_between, packed, row_ms, rows_of, unpacked
+from twinleg.engine.window import engine_field, market_document, missing_between, packed, row_ms, rows_of, unpacked
 
 FILL_GAPS_FOR = timedelta(minutes=10)
 """How long a missing minute is asked for again before it is given up, loudly."""
@@ -45,7 +46,7 @@ def ingest_market(engine: Engine, plan: MarketPlan) -> int:
     stored = _republish(engine, plan, stored)
     now = engine.now()
     rows = rows_of(stored)
-    missing: list[int] = list(stored.data["missing_ms"]) if stored else []
+    missing: list[int] = list(engine_field(stored, "missing_ms")) if stored else []
     found = engine.venues.market(plan.market).candles(plan.market, _start(engine, rows, missing, now), now)
     snapshot = engine.venues.market(plan.market).snapshot(plan.market)
     fresh = _new_rows(engine, plan, rows, missing, found)
@@ -71,12 +72,12 @@ def _republish(engine: Engine, plan: MarketPlan, stored: Stored | None) -> Store
     """Publish what an earlier, interrupted tick had written but perhaps not published."""
     if stored is None:
         return None
-    unpublished = set(stored.data["unpublished_ms"])
+    unpublished = set(engine_field(stored, "unpublished_ms"))
     behind = [row for row in rows_of(stored) if row_ms(row) in unpublished]
     if not behind:
         return stored
     _publish(engine, plan, behind, None, engine.now())
-    data = dict(stored.data) | {"unpublished_ms": []}
+    data = dict(stored.data) | {"z_unpublished_ms": []}
     engine.store.compare_and_set("markets", plan.market, data, stored.version)
     return engine.store.get("markets", plan.market)
 
@@ -159,3 +160,5 @@ def _publish(engine: Engine, plan: MarketPlan, rows: list[str], snapshot: Snapsh
             key=plan.market,
             attributes={"ordering_key": plan.market, "kind": "candle"},
         )
+        after_close = (engine.now() - message.closed_at).total_seconds()
+        measure("candle_to_published_seconds", after_close, market=plan.market)

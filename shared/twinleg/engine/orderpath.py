@@ -13,13 +13,16 @@ Source of the venue facts: Hyperliquid docs, nonces and API wallets; the design 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable
-from twinleg.domain.orders import AckState, Frozen, OrderAck
+from twinleg.domain.orders import AckState, OrderAck
+from twinleg.domain.recorded import Recorded
+from twinleg.engine.pages import action_document
 from twinleg.engine.ports import (
     AddMargin,
     CancelOrders,
@@ -38,8 +41,10 @@ from twinleg.engine.ports import (
     Verdict,
     Write,
 )
-from twinleg.engine.records import document, read
+from twinleg.engine.records import read
 from twinleg.engine.system import Engine
+
+log = logging.getLogger("twinleg.orders")
 
 ALLOTMENT_TRIES = 60
 RESEND_MARGIN = timedelta(seconds=2)
@@ -64,7 +69,7 @@ class ActionState(StrEnum):
 FINAL = frozenset({ActionState.ACCEPTED, ActionState.REJECTED, ActionState.NEVER_RAN, ActionState.VANISHED})
 
 
-class ActionRecord(Frozen):
+class ActionRecord(Recorded):
     """The write-ahead record of one signed action. Id: ``signer:nonce``."""
 
     id: str
@@ -145,7 +150,9 @@ class OrderPath:
                 Replace("signers", signer, last, seen.version) if seen else Create("signers", signer, last)
             )
             try:
-                engine.store.batch([*claim(record.id), Create("actions", record.id, document(record)), allotment])
+                engine.store.batch(
+                    [*claim(record.id), Create("actions", record.id, action_document(record)), allotment]
+                )
             except (Conflict, Exists) as conflict:
                 again = engine.store.get("signers", signer)
                 if (again.version if again else None) == (seen.version if seen else None):
@@ -226,7 +233,9 @@ class OrderPath:
             return current
         if current != before:
             raise Conflict(f"action {before.id} was taken up by another")
-        self._engine.store.batch([Replace("actions", noted.id, document(noted), version)])
+        self._engine.store.batch([Replace("actions", noted.id, action_document(noted), version)])
+        if noted.final:
+            _write_line(noted, self._engine.now())
         return noted
 
     # -- unknown outcomes ------------------------------------------------------------------------
@@ -368,6 +377,23 @@ def fence_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:
             return record.model_copy(update={"noop_unanswered": False})
         case _:
             return record
+
+
+LOUDNESS = {ActionState.REJECTED: logging.WARNING, ActionState.NEVER_RAN: logging.WARNING}
+
+
+def _write_line(record: ActionRecord, now: datetime) -> None:
+    """A signed action and its verdict as one log line; latency is from its writing, by the system's clock."""
+    level = logging.ERROR if record.state is ActionState.VANISHED else LOUDNESS.get(record.state, logging.INFO)
+    ids = record.client_order_ids
+    about = {
+        "action_id": record.id, "kind": record.kind, "outcome": record.state.value, "reason": record.reason,
+        "latency_seconds": (now - record.created_at).total_seconds(), "trade_id": record.trade_id,
+        "intent_id": record.trade_id, "account": record.account, "market": record.market,
+        "client_order_id": ids[0] if ids else "", "client_order_ids": list(ids),
+    }  # fmt: skip
+    told = {name: value for name, value in about.items() if value not in ("", [])}
+    log.log(level, "%s: %s", record.summary, record.state.value, extra=told)
 
 
 def _client_order_ids(action: VenueAction) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ from twinleg.engine.orderpath import ActionRecord, ActionState
 from twinleg.engine.ports import Check, SetLeverage, Write
 from twinleg.engine.survey import survey
 from twinleg.engine.system import Engine
+from twinleg.engine.trade_figures import tell_filled, tell_opened
 from twinleg.engine.tradebook import TradeBook, order_id_for
 from twinleg.risk.approval import ApprovedLeg, Refused
 from twinleg.risk.gate import approved_again, review
@@ -261,9 +262,12 @@ class Saga:
             return self._refuse(noted.with_leg(leg), version, "main_rejected", entry.reason or "nothing filled")
         # It may have stood alone since its order was written (or its remainder cancelled), whoever reads this when.
         filled = noted.with_leg(
-            leg.model_copy(update={"entry_liquidation_distance": position.liquidation_distance if position else None})
+            leg.model_copy(
+                update={"entry_liquidation_distance": position.liquidation_distance if position else None}
+            ).marked(position, self.engine.now())
         ).to(TradeState.MAIN_FILLED_UNHEDGED, unhedged_since=trade.updated_at)
         self.book.write(trade, version, filled)
+        tell_filled(filled, self.engine.now())
         self.engine.announce(
             EventKind.MAIN_FILLED,
             f"{leg.side} {plain(leg.size_filled)} of {plain(leg.size_approved)} {leg.market} at {leg.entry_price:.6g}",
@@ -420,7 +424,9 @@ class Saga:
             return self._unwind(trade, version, f"no stop seen at the venue for the {role_name(unguarded)}", noted)
         now = self.engine.now()
         distance = position.liquidation_distance if position else None
-        opened = noted.with_leg(hedge.model_copy(update={"entry_liquidation_distance": distance})).to(
+        opened = noted.with_leg(
+            hedge.model_copy(update={"entry_liquidation_distance": distance}).marked(position, now)
+        ).to(
             TradeState.OPEN,
             opened_at=now,
             close_by=now + timedelta(seconds=noted.intent.holding_seconds_max),
@@ -428,6 +434,7 @@ class Saga:
         self.book.write(
             trade, version, opened, self.book.intent_status(trade, "opened", "both legs filled and guarded")
         )
+        tell_opened(opened, now)
         self.engine.announce(
             EventKind.OPENED,
             f"{opened.intent.direction} {plain(opened.main.size_filled)} {opened.main.market} at "

@@ -26,8 +26,10 @@ from twinleg.domain.orders import LegRole, OrderKind, Side
 from twinleg.domain.signals import Direction, Signal
 from twinleg.domain.trades import ENDED, Trade, TradeState
 from twinleg.engine.config import MarketPlan, StrategyPlan
+from twinleg.engine.measures import measure
+from twinleg.engine.pages import alert_document, decision_document, message_of
 from twinleg.engine.ports import Document, Exists
-from twinleg.engine.records import document, read
+from twinleg.engine.records import read
 from twinleg.engine.system import Engine
 from twinleg.engine.window import candles_until, recent_range_percent, rows_of
 from twinleg.risk.limits import Limits
@@ -54,6 +56,8 @@ def on_candle(engine: Engine, message: CandleClosed) -> str:
         signal = strategy.strategy.decide(plan.market, candles) if strategy.strategy else None
         if signal is not None:
             said.append(act_on(engine, plan, strategy, signal, candles))
+    since_fetched = (engine.now() - message.received_at).total_seconds()
+    measure("candle_to_signal_seconds", since_fetched, market=plan.market)
     return "; ".join(said) or "no signal"
 
 
@@ -84,7 +88,10 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
         )
     if isinstance(wanted, Exit):
         exit_wanted = wanted
-        return act_once(engine, id, strategy.name, plan, lambda: _exit(engine, plan, alert, exit_wanted, trigger))
+        return act_once(
+            engine, id, strategy.name, plan, lambda: _exit(engine, plan, alert, exit_wanted, trigger),
+            received_at=alert.received_at,
+        )  # fmt: skip
     stored = engine.store.get("markets", plan.market)
     signal = Signal(
         strategy=strategy.name,
@@ -97,7 +104,7 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
     )
     candles = candles_until(rows_of(stored), engine.now(), engine.desk.window)
     reverse = alert.action in (AlertAction.REVERSE_TO_LONG, AlertAction.REVERSE_TO_SHORT)
-    return act_on(engine, plan, strategy, signal, candles, reverse=reverse)
+    return act_on(engine, plan, strategy, signal, candles, reverse=reverse, received_at=alert.received_at)
 
 
 def act_on(
@@ -108,6 +115,7 @@ def act_on(
     candles: list[Candle],
     *,
     reverse: bool = False,
+    received_at: datetime | None = None,
 ) -> str:
     """Same direction as held: ignored. Opposite: close, or reverse if asked to. Nothing held: open."""
 
@@ -121,7 +129,8 @@ def act_on(
             return _opening(engine, plan, strategy, signal, candles, replaces=held.trade_id)
         return _closing(held, Decimal(1), f"opposite signal of {signal.strategy}", signal.trigger)
 
-    return act_once(engine, intent_id(signal.strategy, signal.market, signal.trigger), signal.strategy, plan, decide)
+    id = intent_id(signal.strategy, signal.market, signal.trigger)
+    return act_once(engine, id, signal.strategy, plan, decide, received_at=received_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +141,27 @@ class Decision:
     message: HedgedIntent | CloseTrade | None = None
 
 
-def act_once(engine: Engine, id: str, strategy: str, plan: MarketPlan, decide: Callable[[], Decision]) -> str:
+def act_once(
+    engine: Engine,
+    id: str,
+    strategy: str,
+    plan: MarketPlan,
+    decide: Callable[[], Decision],
+    *,
+    received_at: datetime | None = None,
+) -> str:
     """Decide once, for ever: the decision is recorded under an id made of what caused it, then published.
 
     A signal or alert delivered again finds the decision and publishes it again as it was made, which
-    execution finds done; it never decides anew against a position that has changed since.
+    execution finds done; it never decides anew against a position that has changed since. *received_at* is when an
+    alert behind it came in: how long it took from there is measured.
     """
     stored = engine.store.get("intents", id)
     if stored is None:
         decision = decide()
-        data = _decision_document(decision, strategy, plan, engine.now())
+        data = decision_document(
+            decision.message, strategy=strategy, market=plan.market, reason=decision.reason, at=engine.now()
+        )
         try:
             engine.store.create("intents", id, data)
         except Exists:
@@ -150,28 +170,15 @@ def act_once(engine: Engine, id: str, strategy: str, plan: MarketPlan, decide: C
         engine.announce(kind, f"{strategy}: {decision.reason}", market=plan.market, intent_id=id)
     else:
         data = dict(stored.data)
-    return _publish(engine, data)
-
-
-def _decision_document(decision: Decision, strategy: str, plan: MarketPlan, now: datetime) -> Document:
-    message = decision.message
-    base: Document = document(message) if message else {}
-    action = "ignored" if message is None else ("close" if isinstance(message, CloseTrade) else "open")
-    return base | {
-        "strategy": strategy,
-        "market": plan.market,
-        "decision": action,
-        "decided_at": now,
-        "message": message.model_dump_json() if message else "",
-        "status": "ignored" if message is None else "proposed",
-        "status_reason": decision.reason,
-        "summary": f"{action}: {decision.reason}",
-    }
+    said = _publish(engine, data)
+    if stored is None and received_at is not None and data["decision"] != "ignored":
+        measure("alert_to_intent_seconds", (engine.now() - received_at).total_seconds(), market=plan.market)
+    return said
 
 
 def _publish(engine: Engine, data: Document) -> str:
     """Publish a recorded decision."""
-    body = str(data["message"]).encode()
+    body = message_of(data).encode()
     if data["decision"] == "close":
         engine.bus.publish(Topic.CLOSES, body, attributes={"kind": "close"})
     elif data["decision"] == "open":
@@ -354,10 +361,7 @@ def _alert_trigger(engine: Engine, alert: AlertReceived, limits: Limits) -> str 
         same = first == alert.received_at
         if not same and (alert.received_at - first).total_seconds() < limits.alert_window_seconds:
             return None
-    data = {
-        "first_received_at": alert.received_at,
-        "summary": f"alert text {alert.alert_id}, first received {alert.received_at:%Y-%m-%dT%H:%M:%SZ}",
-    }
+    data = alert_document(alert.alert_id, alert.received_at)
     if earlier is None:
         try:
             engine.store.create("alerts", id, data)

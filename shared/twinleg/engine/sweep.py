@@ -36,6 +36,7 @@ from twinleg.engine.books import account_writes
 from twinleg.engine.closing import why_gone
 from twinleg.engine.legs import crossing_price, held, is_guarded, is_past_stop, read_leg, role_name, venue_of
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
+from twinleg.engine.pages import trade_document
 from twinleg.engine.ports import AddMargin, CancelOrders, PlaceReduction, Replace, Stored
 from twinleg.engine.records import document
 from twinleg.engine.saga import Saga
@@ -193,6 +194,7 @@ class Sweep:
     ) -> None:
         """The protection ladder: warn, add margin, cut both legs in proportion, close both."""
         reading = ladder.rung_of(trade, *positions, limits)
+        trade = trade.marked(*positions, self.engine.now())
         rung = ladder.Rung
         if reading.rung is rung.CLOSE or (reading.rung is rung.CUT and trade.state is TradeState.NEEDS_A_PERSON):
             self._leave(trade, version, f"ladder: {reading.reason}")
@@ -233,7 +235,7 @@ class Sweep:
         record = self.book.path.perform(
             AddMargin(leg.account, leg.market, usd),
             trade_id=trade.trade_id,
-            claim=lambda _: [Replace("trades", trade.trade_id, document(added), version)],
+            claim=lambda _: [Replace("trades", trade.trade_id, trade_document(added), version)],
         )
         self._say(EventKind.MARGIN_ADDED, trade, f"{plain(usd)} USD to the {role_name(role)}: {record.state}")
         self.done.append(f"added margin to {trade.trade_id}")

@@ -11,11 +11,35 @@ from twinleg.domain.errors import Unavailable
 from twinleg.domain.ids import time_ordered_id
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.engine.config import Desk
+from twinleg.engine.pages import audit_document
 from twinleg.engine.ports import Bus, Clock, Exists, SignerRole, Store, Venues
-from twinleg.engine.records import document
+from twinleg.logs import NOTICE
 from twinleg.risk.limits import Limits
 
 log = logging.getLogger("twinleg")
+events_log = logging.getLogger("twinleg.events")
+
+SEVERITIES: dict[EventKind, int] = {
+    EventKind.NEEDS_A_PERSON: logging.CRITICAL,
+    EventKind.ORPHAN: logging.CRITICAL,
+    EventKind.UNWOUND: logging.ERROR,
+    EventKind.BREAKER: logging.ERROR,
+    EventKind.WARNED: logging.WARNING,
+    EventKind.PROTECTED: logging.WARNING,
+    EventKind.CUT: logging.WARNING,
+    EventKind.MARGIN_ADDED: logging.WARNING,
+    EventKind.CORRECTED: logging.WARNING,
+    EventKind.HALTED: logging.WARNING,
+    EventKind.GAP: logging.WARNING,
+    EventKind.CANDLE_SUSPECT: logging.WARNING,
+    EventKind.SIGNAL: logging.INFO,
+    EventKind.SIGNAL_IGNORED: logging.INFO,
+    EventKind.REFUSED: logging.INFO,
+    EventKind.APPROVED: logging.INFO,
+    EventKind.ALERT_IGNORED: logging.INFO,
+    EventKind.ALERT_DUPLICATE: logging.INFO,
+}
+"""How loud an event is; one not listed is a NOTICE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,7 @@ class Engine:
         intent_id: str = "",
         account: str = "",
     ) -> None:
-        """Append to the audit and publish. Announcing the same thing twice leaves one audit entry.
+        """Append to the audit, log and publish. Announcing the same thing twice leaves one audit entry and one line.
 
         What is told has happened already, so a store or bus that cannot take it holds nothing up: a leg must not
         wait for its hedge until somebody can be told. It is logged instead.
@@ -64,12 +88,36 @@ class Engine:
         )  # fmt: skip
         entry = time_ordered_id(event.at, kind, summary, market, trade_id, intent_id, account)
         try:
-            self.store.create("audit", entry, document(event))
+            self.store.create("audit", entry, audit_document(event))
         except Exists:
             return
         except Unavailable as missed:
             log.error("not in the audit: %s %s: %s", kind.value, summary, missed)
+        write_line(event)
         try:
             self.bus.publish(Topic.EVENTS, event.model_dump_json().encode(), attributes={"kind": kind.value})
         except Unavailable as missed:
             log.error("not told: %s %s: %s", kind.value, summary, missed)
+
+
+def write_line(event: Event) -> None:
+    """An event as one log line, with the links it has. A trade's id is its intent's."""
+    about = {
+        "trade_id": event.trade_id,
+        "intent_id": event.intent_id or event.trade_id,
+        "account": event.account,
+        "market": event.market,
+        "client_order_id": event.client_order_id,
+        "who": event.who,
+    }
+    linked = {name: text for name, text in about.items() if text}
+    level = SEVERITIES.get(event.kind, NOTICE)
+    events_log.log(level, "%s: %s", event.kind.value, event.summary, extra={"event": event.kind.value, **linked})
+
+
+def severity_of(kind: str) -> str:
+    """How loud an event of this kind is, in Google Cloud's words."""
+    try:
+        return logging.getLevelName(SEVERITIES.get(EventKind(kind), NOTICE))
+    except ValueError:  # of another version
+        return "NOTICE"

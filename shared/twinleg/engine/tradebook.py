@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from twinleg.domain.errors import InvariantBroken
 from twinleg.domain.ids import ClientOrderId, account_market, client_order_id
 from twinleg.domain.money import plain
 from twinleg.domain.orders import (
-    AckState,
     Grouping,
     LegRole,
     OrderRequest,
     Purpose,
 )
-from twinleg.domain.trades import Leg, PlacedOrder, Trade
+from twinleg.domain.trades import ENDED, Leg, PlacedOrder, Trade
 from twinleg.engine.orderpath import OrderPath
+from twinleg.engine.pages import intent_page, order_page, trade_document
 from twinleg.engine.ports import CancelOrders, Create, PlaceEntry, PlaceReduction, Replace, Stored, VenueAction, Write
 from twinleg.engine.records import DESK_ID, DeskBook, document, read
 from twinleg.engine.system import Engine
@@ -42,10 +43,11 @@ class TradeBook:
 
     def _writes(self, before: Trade, version: str, after: Trade) -> list[Write]:
         noted = after.model_copy(update={"updated_at": self.engine.now(), "summary": summary_of(after)})
-        writes: list[Write] = [Replace("trades", noted.trade_id, document(noted), version)]
+        writes: list[Write] = [Replace("trades", noted.trade_id, trade_document(noted), version)]
         known = {o.client_order_id: o for leg in before.legs for o in leg.orders}
-        changed = [(leg, o) for leg in noted.legs for o in leg.orders if known.get(o.client_order_id) != o]
-        return [*writes, *(Replace("orders", o.client_order_id, _order_document(noted, leg, o)) for leg, o in changed)]
+        ends = noted.state in ENDED
+        changed = [(leg, o) for leg in noted.legs for o in leg.orders if ends or known.get(o.client_order_id) != o]
+        return [*writes, *(Replace("orders", o.client_order_id, order_page(noted, leg, o)) for leg, o in changed)]
 
     # -- placing ---------------------------------------------------------------------------------
 
@@ -79,7 +81,7 @@ class TradeBook:
         def claim(action_id: str) -> Sequence[Write]:
             placed = leg
             for request, purpose in zip(requests, purposes, strict=True):
-                placed = placed.with_order(_placed(request, purpose, sequence, attempt, action_id))
+                placed = placed.with_order(_placed(request, purpose, sequence, attempt, action_id, self.engine.now()))
             return [*self._writes(trade, version, after.with_leg(placed)), *more]
 
         return self.path.write(action, trade_id=trade.trade_id, claim=claim)
@@ -108,7 +110,7 @@ class TradeBook:
         """What became of the intent, beside the decision it was."""
         id = trade.intent.intent_id
         stored = self.engine.store.get("intents", id)
-        data = dict(stored.data) if stored else document(trade.intent)
+        data = dict(stored.data) if stored else intent_page(trade.intent)
         return Replace(
             "intents", id, data | {"status": status, "status_reason": reason, "summary": f"{status}: {reason}"}
         )
@@ -154,7 +156,9 @@ def summary_of(trade: Trade) -> str:
     return f"{text}: {trade.why_closed}" if trade.why_closed else text
 
 
-def _placed(request: OrderRequest, purpose: Purpose, sequence: int, attempt: int, action_id: str) -> PlacedOrder:
+def _placed(
+    request: OrderRequest, purpose: Purpose, sequence: int, attempt: int, action_id: str, at: datetime
+) -> PlacedOrder:
     return PlacedOrder(
         client_order_id=request.client_order_id,
         purpose=purpose,
@@ -166,19 +170,5 @@ def _placed(request: OrderRequest, purpose: Purpose, sequence: int, attempt: int
         limit_price=request.limit_price,
         trigger_price=request.trigger_price,
         action_id=action_id,
+        placed_at=at,
     )
-
-
-def _order_document(trade: Trade, leg: Leg, order: PlacedOrder) -> dict[str, object]:
-    trigger = f" at {plain(order.trigger_price)}" if order.trigger_price else ""
-    return document(order) | {
-        "trade_id": trade.trade_id,
-        "intent_id": trade.intent.intent_id,
-        "trigger": trade.intent.trigger,
-        "leg": leg.role.value,
-        "account": leg.account,
-        "market": leg.market,
-        "filled_size": plain(leg.size_filled) if order.purpose is Purpose.ENTRY else "",
-        "summary": f"{order.purpose} {order.side} {plain(order.size)} {leg.market} on {leg.account}{trigger}: "
-        f"{order.state or AckState.WAITING}",
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 from twinleg.domain.candles import MINUTE, Candle, Snapshot, ms_from_utc, utc_from_ms
 from twinleg.domain.money import plain
@@ -27,8 +28,13 @@ def unpacked(row: str) -> tuple[Candle, bool]:
 
 def rows_of(stored: Stored | None) -> list[str]:
     """The packed candles of a market's record, oldest first."""
-    text = str(stored.data["candles"]) if stored else ""
+    text = str(engine_field(stored, "candles")) if stored else ""
     return text.split("\n") if text else []
+
+
+def engine_field(stored: Stored, name: str) -> Any:
+    """A field that only the program reads (``z_…``), also of a record stored before these came last."""
+    return stored.data[f"z_{name}" if f"z_{name}" in stored.data else name]
 
 
 def row_ms(row: str) -> int:
@@ -42,11 +48,14 @@ def market_document(
     last = unpacked(rows[-1])[0] if rows else None
     data: Document = {
         "market": market,
-        "candles": "\n".join(rows),
-        "watermark": last.closed_at if last else None,
-        "unpublished_ms": [row_ms(row) for row in unpublished],
-        "missing_ms": missing,
+        "candles_kept": len(rows),
+        "candles_missing": len(missing),
+        "last_price": plain(last.close) if last else None,
         "updated_at": now,
+        "watermark": last.closed_at if last else None,
+        "z_candles": "\n".join(rows),
+        "z_missing_ms": missing,
+        "z_unpublished_ms": [row_ms(row) for row in unpublished],
     }
     if snapshot:
         data |= {
