@@ -7,8 +7,8 @@ import logging
 from twinleg.domain.errors import Unavailable
 from twinleg.domain.ids import time_ordered_id
 from twinleg.domain.messages import Event, EventKind, Topic
+from twinleg.engine.pages import audit_document
 from twinleg.engine.ports import Exists
-from twinleg.engine.records import document
 from twinleg.engine.system import Engine
 
 log = logging.getLogger("twinleg")
@@ -21,7 +21,7 @@ def recorded(engine: Engine, kind: EventKind, summary: str, by: str) -> None:
     """
     event = Event(kind=kind, at=engine.now(), who=by, summary=summary)
     try:
-        engine.store.create("audit", time_ordered_id(event.at, kind, summary, by), document(event))
+        engine.store.create("audit", time_ordered_id(event.at, kind, summary, by), audit_document(event))
     except Exists:
         return
     try:
