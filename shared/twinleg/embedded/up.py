@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twinleg import logs
 from twinleg.bootstrap import local_system
 from twinleg.domain.errors import BadInput
 from twinleg.domain.ids import coin_of
@@ -23,6 +24,7 @@ def run_up(settings: Settings, environ: Mapping[str, str], port: int | None) -> 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    logs.to_file(Path(settings.storage.path).parent / "logs" / "twinleg.jsonl")
     venue = _paper_venue(settings)
     try:
         system = local_system(settings, environ)
