@@ -9,7 +9,7 @@ from twinleg.domain.ids import time_ordered_id
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.engine.pages import audit_document
 from twinleg.engine.ports import Exists
-from twinleg.engine.system import Engine
+from twinleg.engine.system import Engine, write_line
 
 log = logging.getLogger("twinleg")
 
@@ -24,6 +24,7 @@ def recorded(engine: Engine, kind: EventKind, summary: str, by: str) -> None:
         engine.store.create("audit", time_ordered_id(event.at, kind, summary, by), audit_document(event))
     except Exists:
         return
+    write_line(event)
     try:
         engine.bus.publish(Topic.EVENTS, event.model_dump_json().encode(), attributes={"kind": kind.value})
     except Unavailable as missed:

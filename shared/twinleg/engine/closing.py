@@ -15,6 +15,7 @@ from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.ports import Replace, Write
 from twinleg.engine.records import document
 from twinleg.engine.system import Engine
+from twinleg.engine.trade_figures import tell_closed
 from twinleg.engine.tradebook import TradeBook, order_id_for
 from twinleg.risk.breakers import unwind_breaker
 
@@ -167,6 +168,7 @@ class Closing:
         if tripped:
             writes += self._reducing(tripped.reason)
         self.book.write(before, version, closed, *writes)
+        tell_closed(closed, now)
         self.engine.announce(
             EventKind.CLOSED,
             f"{closed.why_closed}; P&L {closed.pnl_usd:.2f} USD after fees and funding",

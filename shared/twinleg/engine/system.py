@@ -11,8 +11,8 @@ from twinleg.domain.errors import Unavailable
 from twinleg.domain.ids import time_ordered_id
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.engine.config import Desk
+from twinleg.engine.pages import audit_document
 from twinleg.engine.ports import Bus, Clock, Exists, SignerRole, Store, Venues
-from twinleg.engine.records import document
 from twinleg.logs import NOTICE
 from twinleg.risk.limits import Limits
 
@@ -88,7 +88,7 @@ class Engine:
         )  # fmt: skip
         entry = time_ordered_id(event.at, kind, summary, market, trade_id, intent_id, account)
         try:
-            self.store.create("audit", entry, document(event))
+            self.store.create("audit", entry, audit_document(event))
         except Exists:
             return
         except Unavailable as missed:
