@@ -1,37 +1,64 @@
-# What a person is told. Two sources: the platform's own metrics, and events. An event of an alarming kind is kept in
-# a subscription of its own that nobody reads but a person; something in it is the alarm. That needs no log line and
-# loses nothing. It falls silent when the person has read it, or after a day:
+# What a person is told, and what to do then: every alarm has its page in docs/runbook, and the mail carries that page.
+#
+# Three sources. The platform's own metrics. The figures that functions log (logging.tf). And events: those of an
+# alarming kind are kept in a subscription of its own that nobody reads but a person; something in it is the alarm. That
+# needs no log line and loses nothing. It falls silent when the person has read it, or after a day:
 #   gcloud pubsub subscriptions pull alarm-unhedged --auto-ack --limit=100
 
 locals {
+  # kinds   events that raise it
+  # figure  one that raises it above or below its limit (local.limits)
   alarms = {
-    unhedged = {
-      kinds    = ["unwound", "orphan", "needs_a_person"]
+    needs-a-person = {
+      title    = "A trade or a position needs a person"
       severity = "CRITICAL"
-      title    = "A trade without its hedge, or a position without an owner"
-      text     = "A main leg was unwound because its hedge could not be placed, a position was found that nobody recorded, or a step could not be decided. Look at the collection trades for the state NEEDS_A_PERSON, then at the venue."
+      kinds    = ["needs_a_person", "orphan"]
+      figure   = null
+    }
+    unhedged = {
+      title    = "A leg stood alone"
+      severity = "CRITICAL"
+      kinds    = ["unwound"]
+      figure   = { name = "unhedged_seconds", side = "above", by = "market" }
     }
     breaker = {
-      kinds    = ["breaker", "halted"]
-      severity = "CRITICAL"
       title    = "A breaker tripped or trading was halted"
-      text     = "No new entries until a person resumes. The reason stands in the document control/trading."
+      severity = "CRITICAL"
+      kinds    = ["breaker", "halted"]
+      figure   = null
     }
     margin = {
-      kinds    = ["warned", "margin_added", "cut", "protected"]
-      severity = "WARNING"
       title    = "A leg is nearing liquidation"
-      text     = "The protection ladder warned, added margin, cut a trade, or had to place a missing stop again. Look at margin_ratio in accounts and at trades; refill the account or close."
+      severity = "CRITICAL"
+      kinds    = ["warned", "margin_added", "cut", "protected"]
+      figure   = { name = "margin_ratio", side = "below", by = "account" }
     }
-    drift = {
-      kinds    = ["corrected", "gap", "candle_suspect"]
+    hedge-drift = {
+      title    = "A hedge no longer fits its main leg"
       severity = "WARNING"
+      kinds    = []
+      figure   = { name = "hedge_drift_percent", side = "above", by = "market" }
+    }
+    sweep-slow = {
+      title    = "The sweep is too slow"
+      severity = "ERROR"
+      kinds    = []
+      figure   = { name = "sweep_seconds", side = "above", by = "function" }
+    }
+    records = {
       title    = "Records or prices drifted from the venue"
-      text     = "What we recorded was corrected to what the venue holds, or a candle was missing or moved too far to be believed."
+      severity = "WARNING"
+      kinds    = ["corrected", "gap", "candle_suspect"]
+      figure   = null
     }
   }
 
-  watched = { for name, alarm in local.alarms : name => alarm if name != "margin" || var.margin_ratio_alert }
+  # The pages, with this project's names in their commands.
+  pages = { for file in fileset("${path.module}/../../docs/runbook", "*.md") : trimsuffix(file, ".md") => join("\n\n", [
+    "docs/runbook/${file}",
+    replace(replace(file("${path.module}/../../docs/runbook/${file}"), "$PROJECT", var.project), "$REGION", var.region),
+  ]) }
+  page_links = var.runbook_url == null ? {} : { for page in keys(local.pages) : page => "${trimsuffix(var.runbook_url, "/")}/${page}.md" }
 
   # Days since 1970 of a civil date (months counted from March), because a query can only compare seconds.
   expiry_day   = var.agent_keys_expire_on == null ? "1970-01-01" : var.agent_keys_expire_on
@@ -58,7 +85,7 @@ resource "google_monitoring_notification_channel" "person" {
 }
 
 resource "google_pubsub_subscription" "alarm" {
-  for_each = local.watched
+  for_each = { for name, alarm in local.alarms : name => alarm if length(alarm.kinds) > 0 }
 
   name                       = "alarm-${each.key}"
   topic                      = google_pubsub_topic.topic["events"].name
@@ -72,29 +99,65 @@ resource "google_pubsub_subscription" "alarm" {
 }
 
 resource "google_monitoring_alert_policy" "alarm" {
-  for_each = local.watched
+  for_each = local.alarms
 
   display_name          = each.value.title
   combiner              = "OR"
   severity              = each.value.severity
   notification_channels = [google_monitoring_notification_channel.person.id]
 
-  conditions {
-    display_name = "events of the kinds ${join(", ", each.value.kinds)}"
-    condition_threshold {
-      filter          = "${local.backlog} AND resource.labels.subscription_id=\"${google_pubsub_subscription.alarm[each.key].name}\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = 0
-      duration        = "0s"
-      aggregations {
-        alignment_period   = "60s"
-        per_series_aligner = "ALIGN_MAX"
+  dynamic "conditions" {
+    for_each = length(each.value.kinds) == 0 ? [] : [each.value.kinds]
+    content {
+      display_name = "events of the kinds ${join(", ", conditions.value)} that nobody has read"
+      condition_threshold {
+        filter          = "${local.backlog} AND resource.labels.subscription_id=\"${google_pubsub_subscription.alarm[each.key].name}\""
+        comparison      = "COMPARISON_GT"
+        threshold_value = 0
+        duration        = "0s"
+        aggregations {
+          alignment_period   = "60s"
+          per_series_aligner = "ALIGN_MAX"
+        }
       }
     }
   }
 
+  dynamic "conditions" {
+    for_each = each.value.figure == null ? [] : [each.value.figure]
+    content {
+      display_name = "${conditions.value.name} ${conditions.value.side} ${local.limits[conditions.value.name]}"
+      condition_threshold {
+        filter                  = "resource.type=\"cloud_run_revision\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.figure[conditions.value.name].name}\""
+        comparison              = conditions.value.side == "above" ? "COMPARISON_GT" : "COMPARISON_LT"
+        threshold_value         = local.limits[conditions.value.name]
+        duration                = "0s"
+        evaluation_missing_data = "EVALUATION_MISSING_DATA_INACTIVE"
+        aggregations {
+          alignment_period     = "60s"
+          per_series_aligner   = conditions.value.side == "above" ? "ALIGN_PERCENTILE_99" : "ALIGN_PERCENTILE_05"
+          cross_series_reducer = conditions.value.side == "above" ? "REDUCE_MAX" : "REDUCE_MIN"
+          group_by_fields      = ["metric.label.${conditions.value.by}"]
+        }
+      }
+    }
+  }
+
+  # Ended half an hour after the last sign of it, whatever becomes of the figure.
+  alert_strategy {
+    auto_close = "1800s"
+  }
+
   documentation {
-    content = "${each.value.text}\n\nRead and silence: `gcloud pubsub subscriptions pull alarm-${each.key} --project=${var.project} --auto-ack --limit=100`"
+    content   = local.pages[each.key]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links[each.key]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
   }
 }
 
@@ -119,7 +182,15 @@ resource "google_monitoring_alert_policy" "dead_letters" {
   }
 
   documentation {
-    content = "Each carries its reason as an attribute. Look without taking: `gcloud pubsub subscriptions pull closes-dead --project=${var.project} --limit=10`. A close that died is an exit that did not happen."
+    content   = local.pages["dead-letters"]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links["dead-letters"]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
   }
 
   depends_on = [google_project_service.needed]
@@ -146,7 +217,15 @@ resource "google_monitoring_alert_policy" "queue_stuck" {
   }
 
   documentation {
-    content = "Entries older than their expiry are refused when they arrive; closes never expire, so look there first."
+    content   = local.pages["queue-stuck"]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links["queue-stuck"]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
   }
 
   depends_on = [google_project_service.needed]
@@ -175,7 +254,15 @@ resource "google_monitoring_alert_policy" "missed" {
   }
 
   documentation {
-    content = each.key == "risk" ? "Nothing is guarded but by the stops that rest at the venue. Look at the log of risk, and at the venue." : "Strategies see no new candles, and nothing is opened on old ones."
+    content   = local.pages[each.key == "risk" ? "sweep-missed" : "candles-missed"]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links[each.key == "risk" ? "sweep-missed" : "candles-missed"]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
   }
 
   depends_on = [google_project_service.needed]
@@ -204,7 +291,15 @@ resource "google_monitoring_alert_policy" "error_rate" {
   }
 
   documentation {
-    content = "A message that keeps failing goes to its dead-letter topic in the end. The log has the reasons, one line each."
+    content   = local.pages["errors"]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links["errors"]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
   }
 
   depends_on = [google_project_service.needed]
@@ -232,7 +327,56 @@ resource "google_monitoring_alert_policy" "webhook_refusals" {
   }
 
   documentation {
-    content = "Or the alerts in TradingView still carry the secret from before it was changed."
+    content   = local.pages["webhook-refusals"]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links["webhook-refusals"]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "backup" {
+  count = var.export_keep_days == 0 ? 0 : 1
+
+  display_name          = "The records were not exported"
+  combiner              = "OR"
+  severity              = "WARNING"
+  notification_channels = [google_monitoring_notification_channel.person.id]
+
+  conditions {
+    display_name = "the day's export could not be started"
+    condition_threshold {
+      filter                  = "resource.type=\"cloud_scheduler_job\" AND metric.type=\"logging.googleapis.com/user/${google_logging_metric.backup_failed.name}\""
+      comparison              = "COMPARISON_GT"
+      threshold_value         = 0
+      duration                = "0s"
+      evaluation_missing_data = "EVALUATION_MISSING_DATA_INACTIVE"
+      aggregations {
+        alignment_period     = "300s"
+        per_series_aligner   = "ALIGN_DELTA"
+        cross_series_reducer = "REDUCE_SUM"
+      }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "86400s"
+  }
+
+  documentation {
+    content   = local.pages["backup"]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links["backup"]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
   }
 }
 
@@ -256,7 +400,15 @@ resource "google_monitoring_alert_policy" "agent_key_expiry" {
   }
 
   documentation {
-    content = "Entries are refused when a key expires before a trade's maximum holding time. Approve new agents at the venue, add the new versions, change agent_keys_expire_on: README.md, Changing a key."
+    content   = local.pages["key-expiry"]
+    mime_type = "text/markdown"
+    dynamic "links" {
+      for_each = var.runbook_url == null ? [] : [local.page_links["key-expiry"]]
+      content {
+        display_name = "Runbook"
+        url          = links.value
+      }
+    }
   }
 
   depends_on = [google_project_service.needed]

@@ -6,7 +6,6 @@ region = "europe-west1"
 # Cheapest: nothing warm but the webhook, whose caller waits 3 s. { webhook = 0 } saves that too and misses alerts.
 warm_instances = {}
 
-static_egress          = false
-point_in_time_recovery = false
-deletion_protection    = false
-budget_monthly         = 20
+static_egress       = false
+deletion_protection = false
+budget_monthly      = 20

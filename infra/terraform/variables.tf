@@ -55,6 +55,11 @@ variable "firestore_location" {
   description = "Where the records are; it can never be changed. null: the region. A multi-region costs twice as much."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.firestore_location == null || can(regex("^([a-z]+-[a-z]+[0-9]+|eur3|nam5|nam7)$", var.firestore_location))
+    error_message = "firestore_location must be one region, such as europe-west1, or eur3, nam5 or nam7."
+  }
 }
 
 variable "image" {
@@ -148,7 +153,44 @@ variable "warm_instances" {
 variable "point_in_time_recovery" {
   description = "Keep every version of every record for 7 days (billed as storage)."
   type        = bool
-  default     = false
+  default     = true
+}
+
+variable "backup_keep_days" {
+  description = "How long Firestore's daily backups are kept, in days. 0: none are made."
+  type        = number
+  default     = 7
+
+  validation {
+    condition     = var.backup_keep_days >= 0 && var.backup_keep_days <= 98 && floor(var.backup_keep_days) == var.backup_keep_days
+    error_message = "backup_keep_days must be a whole number from 0 (none) to 98, which is as long as Firestore keeps a backup."
+  }
+  validation {
+    condition     = var.mode != "live" || var.backup_keep_days > 0
+    error_message = "mode = live wants backup_keep_days of at least 1: the records say what is open and why."
+  }
+}
+
+variable "backup_keep_weeks" {
+  description = "How long Firestore's weekly backups are kept, in weeks. 0: none are made."
+  type        = number
+  default     = 5
+
+  validation {
+    condition     = var.backup_keep_weeks >= 0 && var.backup_keep_weeks <= 14 && floor(var.backup_keep_weeks) == var.backup_keep_weeks
+    error_message = "backup_keep_weeks must be a whole number from 0 (none) to 14, which is as long as Firestore keeps a backup."
+  }
+}
+
+variable "export_keep_days" {
+  description = "How long the daily exports to Cloud Storage are kept, in days. 0: none are made."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.export_keep_days >= 0 && floor(var.export_keep_days) == var.export_keep_days
+    error_message = "export_keep_days must be a whole number of days, or 0 for no exports."
+  }
 }
 
 variable "deletion_protection" {
@@ -167,10 +209,40 @@ variable "notification_email" {
   }
 }
 
-variable "margin_ratio_alert" {
-  description = "Whether nearing liquidation (warned, margin added, cut) is told too, not only what needs a person."
-  type        = bool
-  default     = true
+variable "alert_limits" {
+  description = "Beyond which figures a person is told; what is left out has the default shown here."
+  type = object({
+    margin_ratio        = optional(number, 2)  # below; an account's value per maintenance margin, at 1 it is liquidated
+    hedge_drift_percent = optional(number, 8)  # above; at hedge_drift_percent_max (10) the trade is closed
+    unhedged_seconds    = optional(number, 10) # above; hedge_seconds_max
+    sweep_seconds       = optional(number, 40) # above; at 55 a sweep is cut off
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.alert_limits.margin_ratio > 1 && var.alert_limits.margin_ratio <= 100
+    error_message = "alert_limits.margin_ratio must be above 1, where the venue liquidates, and at most 100."
+  }
+  validation {
+    condition     = alltrue([for limit in values(var.alert_limits) : limit > 0])
+    error_message = "alert_limits must all be above 0."
+  }
+  validation {
+    condition     = var.alert_limits.sweep_seconds < 55
+    error_message = "alert_limits.sweep_seconds must be below 55: a sweep is cut off there and would never be seen above it."
+  }
+}
+
+variable "runbook_url" {
+  description = "Where docs/runbook can be read, such as https://github.com/OWNER/twinleg/blob/main/docs/runbook: alarms then link their page there. They carry its text in any case."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.runbook_url == null || can(regex("^https://[^\\s]+$", var.runbook_url))
+    error_message = "runbook_url must be an address that begins with https://."
+  }
 }
 
 variable "billing_account" {

@@ -50,9 +50,10 @@ run "what_live_must_be_given" {
     static_egress        = false
     agent_keys_expire_on = null
     trading_keys         = false
+    backup_keep_days     = 0
     config_file          = null
   }
-  expect_failures = [var.confirm_live, var.static_egress, var.agent_keys_expire_on, var.trading_keys, var.config_file]
+  expect_failures = [var.confirm_live, var.static_egress, var.agent_keys_expire_on, var.trading_keys, var.backup_keep_days, var.config_file]
 }
 
 run "live_needs_keys_that_the_configuration_names" {

@@ -79,6 +79,12 @@ run "the_five_functions" {
     condition     = jsonencode({ for name, f in module.function : name => f.settings.invokers }) == jsonencode({ ingest = ["scheduler"], risk = ["scheduler"], signal = ["push"], execute = ["push"], webhook = [] })
     error_message = "Scheduler calls ingest and risk, Pub/Sub signal and execute, and nobody else is given any of them"
   }
+  assert {
+    condition = alltrue(flatten([for name, f in module.function : [for label, member in f.settings.invoker_members :
+      member == { scheduler = google_service_account.scheduler.member, push = google_service_account.push.member }[label]
+    ]]))
+    error_message = "a function may be called by the account its row names, and by no other member"
+  }
 
   # -- who may read which key -----------------------------------------------------------------------------------------
 
@@ -187,7 +193,7 @@ run "the_five_functions" {
   # -- a person is told -----------------------------------------------------------------------------------------------
 
   assert {
-    condition     = toset(keys(google_monitoring_alert_policy.alarm)) == toset(["unhedged", "breaker", "margin", "drift"]) && alltrue([for p in google_monitoring_alert_policy.alarm : length(p.notification_channels) == 1])
+    condition     = toset(keys(google_monitoring_alert_policy.alarm)) == toset(["needs-a-person", "unhedged", "breaker", "margin", "hedge-drift", "sweep-slow", "records"]) && alltrue([for p in google_monitoring_alert_policy.alarm : length(p.notification_channels) == 1])
     error_message = "what needs a person must reach one"
   }
   assert {

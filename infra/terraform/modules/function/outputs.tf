@@ -16,6 +16,7 @@ output "settings" {
     public           = google_cloud_run_v2_service.this.invoker_iam_disabled
     ingress          = google_cloud_run_v2_service.this.ingress
     invokers         = keys(google_cloud_run_v2_service_iam_member.invoker)
+    invoker_members  = { for label, m in google_cloud_run_v2_service_iam_member.invoker : label => m.member }
     timeout_seconds  = tonumber(trimsuffix(google_cloud_run_v2_service.this.template[0].timeout, "s"))
     concurrency      = google_cloud_run_v2_service.this.template[0].max_instance_request_concurrency
     max_instances    = google_cloud_run_v2_service.this.template[0].scaling[0].max_instance_count
