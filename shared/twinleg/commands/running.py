@@ -8,6 +8,8 @@ from typing import Any
 from twinleg.commands.common import Arguments, command, with_config
 from twinleg.domain.errors import BadInput
 
+EMULATORS = "behind the Firestore and Pub/Sub emulators, each function a server process of its own"
+
 
 def add(commands: Any) -> None:
     _demo_parser(commands)
@@ -30,6 +32,7 @@ def _demo_parser(commands: Any) -> None:
     demo.add_argument("--seed", type=int, default=7, help="of the stress segment")
     demo.add_argument("--no-stress", action="store_true", help="only the replay")
     demo.add_argument("--json", action="store_true", help="print the summary as JSON")
+    demo.add_argument("--emulators", action="store_true", help=EMULATORS)
 
 
 def _up_parser(commands: Any) -> None:
@@ -69,6 +72,7 @@ def _demo(arguments: Arguments) -> int:
             seed=arguments.seed,
             stress=not arguments.no_stress,
             as_json=arguments.json,
+            emulators=arguments.emulators,
         )
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class DemoOptions:
     seed: int
     stress: bool
     as_json: bool
+    emulators: bool = False
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -54,7 +56,7 @@ def run_demo(options: DemoOptions) -> int:
     say = _quiet if options.as_json else _say
     say(f"replaying {len(candles) - history} candles of {market} from {source}")
     options.out.mkdir(parents=True, exist_ok=True)
-    with workspace() as folder:
+    with workspace() as folder, _stage(options, say) as segment:
         segments: dict[str, tuple[Script, Replayed]] = {}
         scripts = [replay_script(market, candles, history)]
         if options.stress:
@@ -62,7 +64,7 @@ def run_demo(options: DemoOptions) -> int:
             scripts.append(stress_script(market, options.seed, price, paper_address("hedge").lower()))
         for script in scripts:
             with _progress(script.name, quiet=options.as_json) as progress:
-                segments[script.name] = (script, Segment(script, folder / script.name).run(progress))
+                segments[script.name] = (script, segment(script, folder / script.name).run(progress))
     summary = _summary(segments, watch())
     summary["market"], summary["source"], summary["seed"] = market, source, options.seed
     report = options.out / "report.html"
@@ -74,6 +76,22 @@ def run_demo(options: DemoOptions) -> int:
         _table(summary)
         say(f"wrote {options.out / 'summary.json'} and {report}")
     return 1 if summary["double_orders"] or summary["orphans"] else 0
+
+
+@contextmanager
+def _stage(options: DemoOptions, say: Callable[[str], None]) -> Iterator[Callable[[Script, Path], Segment]]:
+    """Where segments are played: in this process, or behind the emulators."""
+    if not options.emulators:
+        yield Segment
+        return
+    from twinleg.embedded.emulated_demo import emulated_stage
+    from twinleg.settings import environment
+
+    logs = options.out / "logs"
+    say("starting the Firestore and Pub/Sub emulators")
+    with emulated_stage(environment(), logs) as stage:
+        say(f"each function is a process of its own; their logs: {logs}")
+        yield partial(stage.segment, say=_quiet)
 
 
 # -- what is replayed ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from twinleg.domain.messages import Event
 from twinleg.domain.trades import Trade
 from twinleg.embedded.report import Sample
 from twinleg.embedded.runtime import SUBSCRIPTIONS, Runtime, prepare
-from twinleg.embedded.venue_process import VenueControl, start_venue, write_candles
+from twinleg.embedded.venue_process import VenueControl, VenueProcess, start_venue, write_candles
 from twinleg.engine.ports import SignerRole, Steps
 from twinleg.settings import parse
 
@@ -181,7 +181,7 @@ class Segment:
             "--candles", str(write_candles(self.folder / "candles.csv", script.candles)),
             "--ledger", str(self.folder / "venue.sqlite"), "--start", first.opened_at.isoformat(),
         ]  # fmt: skip
-        venue = start_venue(arguments, self.folder / "venue.log")
+        venue = self.venue(arguments)
         try:
             return self._replay(venue.control, first.opened_at, progress)
         finally:
@@ -210,6 +210,10 @@ class Segment:
             return self._left_behind(player, control, samples, webhook)
         finally:
             player.stop()
+
+    def venue(self, arguments: Sequence[str]) -> VenueProcess:
+        """Start this segment's paper venue."""
+        return start_venue(arguments, self.folder / "venue.log")
 
     def player(self, control: VenueControl, start: datetime) -> Player:
         """Who plays this segment: all functions in this process."""

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -93,8 +93,13 @@ class VenueProcess:
             self.process.stdout.close()
 
 
-def start_venue(arguments: Sequence[str], log: Path, *, detached: bool = False) -> VenueProcess:
-    """Start ``twinleg venue ARGUMENTS`` and wait until it listens. *detached*: our death is not its death."""
+def start_venue(
+    arguments: Sequence[str], log: Path, *, detached: bool = False, started: Callable[[int], None] | None = None
+) -> VenueProcess:
+    """Start ``twinleg venue ARGUMENTS`` and wait until it listens. *detached*: our death is not its death.
+
+    *started* is told its process id as soon as it runs.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as errors:
         process = subprocess.Popen(
@@ -104,6 +109,8 @@ def start_venue(arguments: Sequence[str], log: Path, *, detached: bool = False) 
             text=True,
             start_new_session=detached,
         )
+    if started is not None:
+        started(process.pid)
     assert process.stdout is not None
     line = process.stdout.readline()
     if "listening on " not in line:
