@@ -4,9 +4,11 @@ import functions_framework
 from flask import Request
 from flask.typing import ResponseReturnValue
 
-from twinleg.entry import serve
+from twinleg.start import load
+
+serve = load("execute")
 
 
 @functions_framework.http
 def execute(request: Request) -> ResponseReturnValue:
-    return serve("execute", request)
+    return serve(request)

@@ -4,9 +4,11 @@ import functions_framework
 from flask import Request
 from flask.typing import ResponseReturnValue
 
-from twinleg.entry import serve
+from twinleg.start import load
+
+serve = load("signal")
 
 
 @functions_framework.http
 def signal(request: Request) -> ResponseReturnValue:
-    return serve("signal", request)
+    return serve(request)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -374,6 +375,30 @@ def current() -> System:
             settings, environ = load_from_environment()
             _current.append(system_for(settings, environ))
         return _current[0]
+
+
+_FIRESTORE, _PUBSUB = "twinleg.adapters.gcp.firestore", "twinleg.adapters.gcp.pubsub"
+_VENUE = "twinleg.adapters.venues.hyperliquid"
+NEEDS: dict[str, tuple[str, ...]] = {
+    "webhook": ("twinleg.engine.webhook", _PUBSUB),
+    "signal": ("twinleg.engine.signals", _PUBSUB, _FIRESTORE),
+    "execute": ("twinleg.engine.execution", _PUBSUB, _FIRESTORE, _VENUE),
+    "ingest": ("twinleg.engine.ingest", _PUBSUB, _FIRESTORE, _VENUE),
+    "risk": ("twinleg.engine.sweep", _PUBSUB, _FIRESTORE, _VENUE),
+}
+"""What every request of a function needs in the cloud. Signing is not among it: most requests send no order."""
+
+
+def preload(name: str) -> None:
+    """Read the settings and import what the function needs, so that its first request finds it. Nothing is reached."""
+    current()
+    for module in NEEDS.get(name, ()):
+        import_module(module)
+
+
+def is_cloud(environ: Mapping[str, str]) -> bool:
+    """Whether this process serves Google Cloud, or its emulators."""
+    return environ.get(RUNTIME_VARIABLE) == "cloud"
 
 
 def system_for(settings: Settings, environ: Mapping[str, str]) -> System:

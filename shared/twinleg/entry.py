@@ -29,6 +29,17 @@ bootstrap.set_up_logs(environment())  # before the server starts, so that its ow
 Body = tuple[str, int]
 
 
+def ready(name: str) -> bool:
+    """Load what the function's first request needs, where a process serves one function: in the cloud. Else False.
+
+    A configuration with a fault ends the process here, so that a new revision of the service never takes over.
+    """
+    if not bootstrap.is_cloud(environment()):
+        return False
+    bootstrap.preload(name)
+    return True
+
+
 def serve(name: str, request: Request) -> tuple[str, int, dict[str, str]]:
     """Answer one request to the function *name*. Every line written meanwhile says which request it is about."""
     with logs.handling(name, dict(request.headers)):
