@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc  # type: ignore[import-untyped]
 from google.api_core.exceptions import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -36,9 +36,14 @@ from twinleg.adapters.gcp.client import CHANNEL_OPTIONS, ERRORS, PerProcess, soo
 from twinleg.domain.errors import BadInput, Conflict, Unavailable
 from twinleg.engine.ports import Check, Create, Document, Exists, Merge, Replace, Steps, Stored, Write
 
+if TYPE_CHECKING:
+    from twinleg.engine.backup import Snapshot
+
 MARK = "_write"
 """The field that holds the mark of the last write; nobody reads it."""
 _NO_FIELD = "_check"
+PAGE_SECONDS_MAX = 60.0
+"""How long a page of a snapshot may take: a person waits for it, no function does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +158,35 @@ class FirestoreStore:
         self._steps.step(f"store.query {collection} done")
         return found[::-1][:limit] if turned else found
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """The documents as they are now, read in pages while others go on writing.
+
+        Firestore keeps what was for an hour (for seven days where point-in-time recovery is on): reading that takes
+        longer fails. Source: Google Cloud documentation, Firestore "Point-in-time recovery".
+        """
+        request = types.BatchGetDocumentsRequest(database=self._database, documents=[self._name("control", "trading")])
+        with _reading("store.snapshot"):
+            first = next(iter(self._client().batch_get_documents(request=request, **self._patient())))
+        yield _Pages(self, types.BatchGetDocumentsResponse.pb(first).read_time)
+
+    def page(self, at: Timestamp, collection: str, after: str, limit: int) -> list[Stored]:
+        """Documents as of an instant; see `Snapshot`."""
+        checked_id(collection, "any")
+        request = types.RunQueryRequest.pb()(parent=f"{self._database}/documents", read_time=at)
+        query = request.structured_query
+        getattr(query, "from").add(collection_id=collection)
+        query.order_by.add(direction=types.StructuredQuery.Direction.ASCENDING).field.field_path = "__name__"
+        query.limit.value = limit
+        if after:
+            query.start_at.values.add().reference_value = self._name(collection, after)
+        with _reading(f"store.page {collection}"):
+            answers = list(self._client().run_query(request=types.RunQueryRequest.wrap(request), **self._patient()))
+        return [_stored(document) for document in _documents(answers, "document")]
+
+    def _patient(self) -> dict[str, Any]:
+        return self._reads() | {"retry": soon_again(PAGE_SECONDS_MAX), "timeout": PAGE_SECONDS_MAX}
+
     def close(self) -> None:
         """Close this process's connection; the next use opens one again."""
         self._client.close()
@@ -238,6 +272,15 @@ class FirestoreStore:
         elif write.version is not None:
             made.current_document.update_time.CopyFrom(_time_of(write, write.version))
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    store: FirestoreStore
+    at: Timestamp
+
+    def page(self, collection: str, after: str, limit: int) -> list[Stored]:
+        return self.store.page(self.at, collection, after, limit)
 
 
 # -- values --------------------------------------------------------------------------------------

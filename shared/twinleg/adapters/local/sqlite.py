@@ -112,6 +112,31 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Callable[[str, Sequence[object]], list[Row]]]:
+        """Reads that all see the database as it is now, whatever is written meanwhile.
+
+        An in-memory database is not written meanwhile: writers wait.
+        """
+        if self._in_memory:
+            with self._write_lock:
+                yield self.read
+            return
+        self.read("SELECT 1")  # that there is a file with our tables in it
+        connection = self._connection()
+        try:
+            with self._translated():
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # the first read takes the snapshot
+
+            def read(sql: str, values: Sequence[object] = ()) -> list[Row]:
+                with self._translated():
+                    return connection.execute(sql, values).fetchall()
+
+            yield read
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close the connections; the next use opens them again (an in-memory database is gone)."""
         with self._write_lock, self._read_lock, self._open_lock:

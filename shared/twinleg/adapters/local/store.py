@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twinleg.adapters.documents import (
     TIME,
@@ -26,9 +28,12 @@ from twinleg.adapters.documents import (
     merged,
     time_text,
 )
-from twinleg.adapters.local.sqlite import Database, Synchronous
+from twinleg.adapters.local.sqlite import Database, Row, Synchronous
 from twinleg.domain.errors import Conflict
 from twinleg.engine.ports import Check, Create, Document, Exists, Merge, Replace, Steps, Stored, Write
+
+if TYPE_CHECKING:
+    from twinleg.engine.backup import Snapshot
 
 
 class SqliteStore:
@@ -110,10 +115,26 @@ class SqliteStore:
         self._steps.step(f"store.query {collection} done")
         return [Stored(id, decoded(text), str(version)) for id, text, version in rows]
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """The documents as they are now, read in pages while others go on writing."""
+        with self.database.snapshot() as read:
+            yield _Pages(read)
+
     def close(self) -> None:
         self.database.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Pages:
+    read: Callable[[str, Sequence[object]], list[Row]]
+
+    def page(self, collection: str, after: str, limit: int) -> list[Stored]:
+        rows = self.read(_PAGE, (collection, after, limit))
+        return [Stored(id, decoded(text), str(version)) for id, text, version in rows]
+
+
+_PAGE = "SELECT id, data, version FROM documents WHERE collection = ? AND id > ? ORDER BY id LIMIT ?"
 _CREATE = "INSERT INTO documents (collection, id, version, data) VALUES (?, ?, 1, ?) ON CONFLICT DO NOTHING"
 _REPLACE_AT = "UPDATE documents SET data = ?, version = version + 1 WHERE collection = ? AND id = ? AND version = ?"
 _PUT = (
