@@ -36,7 +36,8 @@ def _demo_parser(commands: Any) -> None:
 
 
 def _up_parser(commands: Any) -> None:
-    up = command(commands, "up", "run all functions in this process, with the webhook on 127.0.0.1", _up)
+    up = command(commands, "up", "run all functions on this machine, with the webhook on 127.0.0.1", _up)
+    up.add_argument("--emulators", action="store_true", help=EMULATORS)
     up.add_argument("--port", type=int, default=None, help="of the webhook (default webhook.port, 8080)")
     with_config(up)
 
@@ -82,6 +83,10 @@ def _up(arguments: Arguments) -> int:
     from twinleg.settings import environment, load
 
     environ = environment()
+    if arguments.emulators:
+        from twinleg.embedded.emulated_up import run_up_emulated
+
+        return run_up_emulated(load(arguments.config, environ), environ, arguments.port)
     return run_up(load(arguments.config, environ), environ, arguments.port)
 
 

@@ -101,7 +101,10 @@ class FunctionServer:
         self.clear_up()
 
     def last_words(self) -> str:
-        return self.log.read_text(errors="replace")[-800:].strip() if self.log.is_file() else ""
+        """The last line of its log, and where the others are."""
+        lines = self.log.read_text(errors="replace").split("\n") if self.log.is_file() else []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing was said")
+        return f"{last[:300]} (its log: {self.log})"
 
 
 class FunctionServers:

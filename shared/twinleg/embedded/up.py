@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from twinleg.settings import Settings
 
 
+LEDGER = "venue.sqlite"
+
+
 def run_up(settings: Settings, environ: Mapping[str, str], port: int | None) -> int:
     """Start the paper venue if there is none yet, prepare its accounts, serve, and end cleanly on a signal."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     logs.to_file(Path(settings.storage.path).parent / "logs" / "twinleg.jsonl")
-    venue = _paper_venue(settings)
+    venue = paper_venue(settings, Path(settings.storage.path).parent)
     try:
         system = local_system(settings, environ)
         prepare(system)
@@ -44,16 +47,15 @@ def run_up(settings: Settings, environ: Mapping[str, str], port: int | None) -> 
     return 0
 
 
-def _paper_venue(settings: Settings) -> VenueProcess | None:
+def paper_venue(settings: Settings, folder: Path, started: Callable[[int], None] | None = None) -> VenueProcess | None:
     """The paper venue at the configured address: the one that runs already, or a new process of its own.
 
-    It keeps its own ledger beside our store, so that a death of ours finds it as it was.
+    It keeps its own ledger in *folder*, so that a death of ours finds it as it was. *started* is told its process id.
     """
     paper = [venue for venue in settings.venues.values() if venue.network == "paper"]
     if not paper:
         return None
     url = str(paper[0].url)
-    folder = Path(settings.storage.path).parent
     note = folder / "venue.pid"
     running = running_venue(url)
     if running is not None:
@@ -61,9 +63,9 @@ def _paper_venue(settings: Settings) -> VenueProcess | None:
         ours = note.is_file() and note.read_text().strip() == str(pid)
         return VenueProcess(running, None, int(str(pid)) if ours else None)
     arguments = ["--port", url.rsplit(":", 1)[1], "--open-accounts", "--equity", str(settings.paper.equity)]
-    arguments += ["--speed", str(settings.paper.speed), "--ledger", str(folder / "venue.sqlite")]
+    arguments += ["--speed", str(settings.paper.speed), "--ledger", str(folder / LEDGER)]
     arguments += ["--candles", str(_candles(settings, folder)), "--market", coin_of(str(settings.paper.market))]
-    venue = start_venue(arguments, folder / "venue.log", detached=True)
+    venue = start_venue(arguments, folder / "venue.log", detached=True, started=started)
     note.write_text(str(venue.control.status().get("pid")))
     return venue
 
