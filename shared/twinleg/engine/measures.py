@@ -10,4 +10,5 @@ log = logging.getLogger("twinleg.measures")
 
 def measure(name: str, value: Decimal | float, **about: str) -> None:
     """Log one figure, e.g. ``measure("sweep_seconds", 1.2)``; the unit is last in the name, *about* are labels."""
-    log.info("%s = %s", name, value, extra={"metric": name, "value": float(value), **about})
+    figure = float(value)
+    log.info("%s = %.6g", name, figure, extra={"metric": name, "value": figure, **about})
