@@ -36,8 +36,8 @@ resource "google_firestore_index" "waiting_intents" {
 resource "google_firestore_field" "unindexed" {
   for_each = {
     for name in [
-      "markets.candles", "markets.unpublished_ms", "markets.missing_ms", "books.positions", "books.trades",
-      "actions.body", "actions.transitions", "trades.intent", "trades.main", "trades.hedge",
+      "actions.z_record", "books.z_positions", "books.z_trades", "intents.z_message", "markets.z_candles",
+      "markets.z_missing_ms", "markets.z_unpublished_ms", "trades.z_record",
     ] : name => { collection = split(".", name)[0], field = split(".", name)[1] }
   }
 
@@ -45,6 +45,19 @@ resource "google_firestore_field" "unindexed" {
   collection = each.value.collection
   field      = each.value.field
 
+  index_config {}
+}
+
+# Deleted by Firestore, within a day after the time in expire_at; a record without it is kept. Nobody searches by it, and
+# times that only grow would make its index a bottleneck.
+resource "google_firestore_field" "expiring" {
+  for_each = toset(["actions", "alerts", "audit"])
+
+  database   = google_firestore_database.records.name
+  collection = each.value
+  field      = "expire_at"
+
+  ttl_config {}
   index_config {}
 }
 
