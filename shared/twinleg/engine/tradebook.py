@@ -137,7 +137,7 @@ class TradeBook:
         return found if found else (DeskBook(), None)
 
     def desk_write(self, book: DeskBook, version: str | None) -> Write:
-        data = document(book.pruned(self.engine.now()))
+        data = document(book.pruned(self.engine.now())) | {"at": self.engine.now()}
         return Replace("control", DESK_ID, data, version) if version else Create("control", DESK_ID, data)
 
 

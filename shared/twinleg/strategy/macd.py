@@ -29,9 +29,9 @@ class MacdParameters(BaseModel):
     crossing has to reach 0.39 ranges: some 15 to 40 signals a day on one-minute BTC, ETH and SOL."""
     strength_min: float = Field(default=0.3, ge=0, le=1)
     atr: int = Field(default=14, ge=1, le=500)
-    lookback: int | None = Field(default=None, ge=1)
+    lookback: int | None = Field(default=None, ge=1, le=7_500)
     """Candles looked at. None: so many that how the averages were seeded changes no value by more than 1e-6 of
-    the seed's own error; 14 + 187 for Wilder's 14."""
+    the seed's own error; 14 + 187 for Wilder's 14. A market's candles are one document, which may be 1 MiB."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
