@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twinleg.domain.errors import BadInput, InvariantBroken
-from twinleg.engine.ports import Bus, Clock, Secrets, SignerRole, Steps, Store, Venue, Venues
+from twinleg.engine.steps import Steps
 
 if TYPE_CHECKING:
     from twinleg.adapters.local.bus import LocalBus
     from twinleg.engine.config import Desk
     from twinleg.engine.dead_letters import DeadLetters
+    from twinleg.engine.ports import Bus, Clock, Secrets, SignerRole, Store, Venue, Venues
     from twinleg.engine.schedule import Schedule
     from twinleg.engine.system import Engine
     from twinleg.engine.webhook import Intake
@@ -97,6 +98,8 @@ class System:
 
     @cached_property
     def venues(self) -> Venues:
+        from twinleg.engine.ports import Venues
+
         by_name = {name: build_venue(self.settings, name, self.secrets, self.steps) for name in self.settings.venues}
         return Venues(by_name, {name: account.venue for name, account in self.settings.accounts.items()})
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from twinleg import bootstrap, logs, wire
 from twinleg.adapters.local.clocks import stopwatch
 from twinleg.domain.errors import BadInput, Rejected, TwinlegError
+from twinleg.domain.orders import SignerRole
 from twinleg.engine.measures import measure
-from twinleg.engine.ports import SignerRole
 from twinleg.settings import environment
 
 if TYPE_CHECKING:

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from twinleg.domain.errors import InvariantBroken
-from twinleg.engine.config import Account, Desk, MarketPlan, StrategyPlan
-from twinleg.engine.ports import SignerRole
 from twinleg.risk.limits import Limits
 from twinleg.settings_check import ALERT_STRATEGY, check, hedge_market_of
 from twinleg.settings_faults import Faults, SettingsError
@@ -37,6 +35,8 @@ from twinleg.settings_parts import (
 from twinleg.settings_read import CONFIG_VARIABLE, Draft, apply_overrides, find_secrets, read_parts, read_toml
 
 if TYPE_CHECKING:
+    from twinleg.domain.orders import SignerRole
+    from twinleg.engine.config import Desk, StrategyPlan
     from twinleg.strategy.protocol import Strategy
 
 __all__ = [
@@ -91,6 +91,8 @@ class Settings:
 
     def desk(self, addresses: Mapping[str, str] | None = None) -> Desk:
         """What the engine trades by. *addresses* are those of paper accounts that the configuration gives none."""
+        from twinleg.engine.config import Account, Desk, MarketPlan
+
         found = {name: account.address or (addresses or {}).get(name, "") for name, account in self.accounts.items()}
         plans = {name: self._plan(name, strategy) for name, strategy in self.strategies.items()}
         alerts = self.strategies.get(ALERT_STRATEGY)
@@ -113,6 +115,8 @@ class Settings:
         )
 
     def _plan(self, name: str, settings: StrategySettings) -> StrategyPlan:
+        from twinleg.engine.config import StrategyPlan
+
         return StrategyPlan(name, _strategy(name, settings), settings.limits, settings.on_opposite)
 
     def masked(self) -> str:

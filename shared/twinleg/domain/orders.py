@@ -16,7 +16,15 @@ from twinleg.domain.signals import Direction
 class Frozen(BaseModel):
     """A value that crosses a boundary: immutable, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class SignerRole(StrEnum):
+    """Who signs: each has an agent key of its own per account."""
+
+    EXECUTE = "execute"
+    RISK = "risk"
+    EMERGENCY = "emergency"
 
 
 class Side(StrEnum):

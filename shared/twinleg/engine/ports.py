@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -22,24 +22,12 @@ from twinleg.domain.orders import (
     OrderRequest,
     RestingOrder,
 )
+from twinleg.domain.orders import SignerRole as SignerRole
+from twinleg.engine.steps import Steps as Steps
 from twinleg.risk.approval import Approved
 
 Document = dict[str, Any]
 """Flat, JSON-like: text, numbers, booleans, datetimes (UTC), lists and maps; decimals as text."""
-
-
-class Steps:
-    """Counts the I/O steps of all ports of one system, so that a test can stop the world at any of them."""
-
-    def __init__(self, on_step: Callable[[int, str], None] | None = None) -> None:
-        self.count = 0
-        self._on_step = on_step
-
-    def step(self, name: str) -> None:
-        """Called by an adapter immediately before and immediately after an outside effect."""
-        self.count += 1
-        if self._on_step:
-            self._on_step(self.count, name)
 
 
 # -- clock ---------------------------------------------------------------------------------------
@@ -169,14 +157,6 @@ class Secrets(Protocol):
 
 
 # -- venue ---------------------------------------------------------------------------------------
-
-
-class SignerRole(StrEnum):
-    """Who signs: each has an agent key of its own per account."""
-
-    EXECUTE = "execute"
-    RISK = "risk"
-    EMERGENCY = "emergency"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from twinleg.domain.alerts import parse_alert, secret_in_body
 from twinleg.domain.errors import BadInput, TwinlegError
 from twinleg.domain.messages import AlertMessage, Topic
-from twinleg.engine.ports import Bus, Clock, Secrets
+
+if TYPE_CHECKING:
+    from twinleg.engine.ports import Bus, Clock, Secrets
 
 
 @dataclass(frozen=True, slots=True)

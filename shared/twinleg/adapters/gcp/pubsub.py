@@ -17,7 +17,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 
 from twinleg.adapters.gcp.client import CHANNEL_OPTIONS, ERRORS, PerProcess, soon_again, words
 from twinleg.domain.errors import BadInput, Unavailable
-from twinleg.engine.ports import Steps
+from twinleg.engine.steps import Steps
 from twinleg.logs import traced
 from twinleg.wire import ORDERING_KEY
 

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from twinleg.domain.errors import BadInput, Unavailable
-from twinleg.engine.ports import Secrets, Steps
+from twinleg.engine.steps import Steps
+
+if TYPE_CHECKING:
+    from twinleg.engine.ports import Secrets
 
 
 class MappingSecrets:
