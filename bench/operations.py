@@ -58,9 +58,11 @@ HISTORY, REPEATS, QUIET_MINUTES = 245, 5, 19
 COUNTED = (
     "reads", "writes", "deletes", "store_calls", "publishes", "publish_bytes", "pushes", "push_bytes", "events",
     "event_bytes", "venue_calls", "venue_bytes_out", "venue_bytes_in", "secret_reads", "log_lines", "log_bytes",
-    "slept_seconds", "cpu_seconds",
+    "series", "series_by_function", "slept_seconds", "cpu_seconds",
 )  # fmt: skip
 Work = dict[str, float]
+LABELS = ("market", "account", "function", "topic", "status", "ended")
+"""By which infra/terraform/logging.tf keeps figures apart; a series has at most one point a minute."""
 FUNCTIONS = ("ingest", "signal", "execute", "risk", "webhook")
 WAITING_MAX = 50
 
@@ -115,9 +117,16 @@ class _LogCounter(logging.Handler):
     def __init__(self, meter: Meter) -> None:
         super().__init__(logging.INFO)
         self._meter, self._lines = meter, logs.JsonLines(project="twinleg-paper")
+        self.series: set[tuple[str, ...]] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         self._meter.add(log_lines=1, log_bytes=len(self._lines.format(record).encode()))
+        name = getattr(record, "metric", "")
+        one = (str(name), *(str(getattr(record, label, "")) for label in LABELS))
+        if name and one not in self.series:
+            self.series.add(one)
+            own = bool(getattr(record, "market", "") or getattr(record, "account", ""))
+            self._meter.add(**{"series" if own else "series_by_function": 1})
 
 
 # -- a desk --------------------------------------------------------------------------------------
@@ -192,7 +201,7 @@ class Desk:
         self._take_up_messages()
         self._apps = {name: function_app(name).test_client() for name in FUNCTIONS}
         log, level = logging.getLogger("twinleg"), logging.getLogger("twinleg").level
-        handler = _LogCounter(self.meter)
+        self._figures = handler = _LogCounter(self.meter)
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         stack.callback(log.setLevel, level)
@@ -256,6 +265,7 @@ class Desk:
 
     def call(self, name: str, body: str = "{}", path: str = "/") -> Work:
         """Call a function; what the call used."""
+        self._figures.series.clear()
         before, counts, cpu = dict(self.meter.used), self._counts(), time.process_time()
         answer = self._apps[name].post(path, data=body, content_type="application/json")
         self.meter.add(cpu_seconds=time.process_time() - cpu)

@@ -71,7 +71,10 @@ def _cost(arguments: Arguments) -> int:
         region_multi=arguments.region_multi,
     )
     made = bill(with_warm_default(plan, _warm(arguments.warm)), on=arguments.on)
-    print(json.dumps(_as_json(made), indent=2) if arguments.json else _as_text(made))
+    if arguments.json:
+        print(json.dumps(_as_json(made), indent=2))
+    else:
+        _print_table(made)
     return 0
 
 
@@ -110,7 +113,7 @@ def _cents(usd: Decimal) -> float:
     return float(round(usd, 4))
 
 
-def _as_text(made: Bill) -> str:
+def _print_table(made: Bill) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -126,20 +129,10 @@ def _as_text(made: Bill) -> str:
             table.add_row(line.price.line, *_cells(line), MARKS[line.price.checked])
     table.add_section()
     table.add_row("together", "", "", "", money(made.usd), "")
-    console = Console(width=None if sys.stdout.isatty() else 130, record=True, file=_Nowhere())
+    console = Console() if sys.stdout.isatty() else Console(width=130)
     console.print(table)
-    said = [f"Biggest lever: {made.lever}.", *notes(made)]
-    return console.export_text(styles=sys.stdout.isatty()) + "\n".join(said)
-
-
-class _Nowhere:
-    """A file for the table's recording: what is printed is what was recorded."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing to do."""
+    for said in (f"Biggest lever: {made.lever}.", *notes(made)):
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 MARKS = {"official": "", "secondary": "second hand", "general knowledge": "not looked up"}

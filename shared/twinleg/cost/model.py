@@ -20,7 +20,7 @@ from typing import Any
 from twinleg.domain.errors import BadInput, require
 
 DAYS, MINUTES, HOURS, SECONDS = 30, 43_200, 720, 2_592_000
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 FUNCTIONS = ("ingest", "webhook", "signal", "execute", "risk")
 LIVE_WARM = ("webhook", "execute")
 """What the live example of the Terraform variables keeps warm."""
@@ -229,20 +229,23 @@ def quantities(plan: Plan, measured: Operations, listed: Prices) -> dict[str, De
     stored, versions = _stored_bytes(plan, measured, assumed)
     out = used("venue_bytes_out") + used("venue_calls") * assumed["venue_overhead_bytes"]
     into = used("venue_bytes_in") + used("venue_calls") * assumed["venue_overhead_bytes"]
-    live, fixed = Decimal(plan.live), Decimal(plan.fixed_address)
+    fixed = Decimal(plan.fixed_address)
+    documents = measured.documents_a_trade * plan.trades * DAYS
+    copies = "_live" if plan.live else ""
     return {
         "cpu": seconds,
         "memory": seconds * assumed["memory_gib"],
         "requests": requests,
         "warm_cpu": warm,
         "warm_memory": warm * assumed["memory_gib"],
-        "reads": used("reads"),
+        "reads": used("reads") + documents * assumed["months_kept"] * DAYS,  # an export reads every document
         "writes": used("writes"),
         "deletes": used("deletes"),
-        "expiries": measured.documents_a_trade * plan.trades * DAYS,
+        "expiries": documents,
         "storage": stored / GIB,
-        "recovery": live * (stored + versions) / GIB,
-        "backups": live * stored * assumed["backups_kept"] / GIB,
+        "recovery": (stored + versions) / GIB,
+        "backups": stored * listed.deployed[f"backups_kept{copies}"] / GIB,
+        "exports": stored / assumed["index_factor"] * listed.deployed[f"exports_kept{copies}"] / GIB,
         "pubsub": (used("publish_bytes") + used("push_bytes")) / GIB,
         "pubsub_kept": used("publish_bytes") * 7 / DAYS / GIB,
         "events": used("event_bytes") / GIB,
@@ -251,6 +254,7 @@ def quantities(plan: Plan, measured: Operations, listed: Prices) -> dict[str, De
         "secret_reads": _secret_reads(plan, starts) + used("secret_reads"),
         "schedules": listed.deployed["schedules"],
         "logs": logged / GIB,
+        "figures": _figure_points(made, measured) * assumed["figure_point_bytes"] / MIB,
         "alarms": listed.deployed["alarm_conditions"],
         "alarm_points": listed.deployed["alarm_series"] * assumed["alarm_evaluations"],
         "traffic": out / GIB,
@@ -277,6 +281,13 @@ def _secret_reads(plan: Plan, starts: Mapping[str, Decimal]) -> Decimal:
     """Each start reads the configuration and the function's own secrets."""
     own = {"webhook": 1, "execute": plan.accounts, "risk": 2 * plan.accounts}
     return sum((count * (1 + own.get(name, 0)) for name, count in starts.items()), ZERO)
+
+
+def _figure_points(made: list[Call], measured: Operations) -> Decimal:
+    """Points of log-based figures: one a minute and series; calls of one minute share those of their function."""
+    own = sum((call.uses(measured, "series") * call.count for call in made), ZERO)
+    shared = sum((call.uses(measured, "series_by_function") * min(call.count, MINUTES) for call in made), ZERO)
+    return own + shared
 
 
 def _stored_bytes(plan: Plan, measured: Operations, assumed: Mapping[str, Decimal]) -> tuple[Decimal, Decimal]:
@@ -366,10 +377,10 @@ GROUPS = {
     **dict.fromkeys(("cpu", "memory", "requests"), "running the functions"),
     **dict.fromkeys(("warm_cpu", "warm_memory"), "warm instances"),
     **dict.fromkeys(("reads", "writes", "deletes", "expiries"), "Firestore's reads and writes"),
-    **dict.fromkeys(("storage", "recovery", "backups"), "keeping records"),
+    **dict.fromkeys(("storage", "recovery", "backups", "exports"), "keeping records"),
     **dict.fromkeys(("pubsub", "pubsub_kept", "events", "bigquery"), "messages and events"),
     **dict.fromkeys(("secret_versions", "secret_reads"), "secrets"),
-    **dict.fromkeys(("alarms", "alarm_points", "logs"), "logs and alarms"),
+    **dict.fromkeys(("alarms", "alarm_points", "logs", "figures"), "logs and alarms"),
     **dict.fromkeys(("traffic", "egress_address", "egress_gateway", "egress_data"), "the fixed address and traffic"),
     **dict.fromkeys(("images", "builds"), "building and keeping images"),
     "schedules": "schedules",
@@ -378,10 +389,10 @@ LEVERS = {
     "running the functions": "fewer markets, or fetch them at the same time; most of it is waiting for the venue",
     "warm instances": "keep none warm (warm_instances); a first call after a quiet time then waits for a start",
     "Firestore's reads and writes": "fewer markets; each is written twice and read twice a minute",
-    "keeping records": "no point-in-time recovery, or fewer backups",
+    "keeping records": "keep fewer backups and exports (backup_keep_days, export_keep_days)",
     "messages and events": "fewer markets",
     "secrets": "destroy versions that no revision names any more",
-    "logs and alarms": "join alarms into fewer conditions",
+    "logs and alarms": "keep log-based figures apart by fewer labels (a series a market costs most), join alarms",
     "the fixed address and traffic": "none: live trading wants it; on paper leave it out",
     "building and keeping images": "deploy less often, or build on the default machine (2,500 minutes free)",
     "schedules": "none: two are needed and three are free",
