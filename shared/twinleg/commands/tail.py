@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from twinleg.commands.common import Arguments, command, count, system_of, with_config
 from twinleg.domain.errors import Unavailable
 
 if TYPE_CHECKING:
+    from twinleg.bootstrap import System
     from twinleg.engine.ports import Store, Stored
 
 SEVERITIES = ("DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL")
@@ -46,6 +48,7 @@ class Line:
     source: str
     text: str
     about: Mapping[str, Any]
+    id: str = ""
 
     def is_wanted(self, trade: str, severity: str) -> bool:
         loud = SEVERITIES.index(self.severity) >= SEVERITIES.index(severity)
@@ -55,21 +58,22 @@ class Line:
 def _tail(arguments: Arguments) -> int:
     system = system_of(arguments)
     audit = Audit(system.store)
-    files = _log_files(arguments, Path(system.settings.storage.path).parent / "logs") if arguments.logs else None
+    files = LogFiles(_logs_folder(arguments, system) if arguments.logs else None)
     coloured = sys.stdout.isatty() and "NO_COLOR" not in _environment()
 
     def show(lines: Iterable[Line], most: int | None = None) -> None:
         wanted = [line for line in lines if line.is_wanted(arguments.trade, arguments.severity)]
-        for line in sorted(wanted, key=lambda line: line.at)[-most if most else 0 :]:
+        for line in sorted(wanted, key=lambda line: (line.at, line.id))[-most if most else 0 :]:
             print(_json(line) if arguments.json else _text(line, coloured), flush=True)
 
     narrowed = arguments.trade or arguments.severity != SEVERITIES[0]
     first = audit.newest(LOOKED_AT_MAX if narrowed else arguments.lines, arguments.trade)
-    show([*first, *(files.lines() if files else ())], arguments.lines)
-    while arguments.follow:
-        _wait()
-        with suppress(Unavailable):  # it may be starting again: the next look shows what was missed
-            show([*audit.fresh(), *(files.lines() if files else ())])
+    with files:
+        show([*first, *files.lines()], arguments.lines)
+        while arguments.follow:
+            _wait()
+            with suppress(Unavailable):  # it may be starting again: the next look shows what was missed
+                show([*audit.fresh(), *files.lines()])
     return 0
 
 
@@ -128,20 +132,21 @@ def _of_entry(stored: Stored) -> Line:
 
     data = stored.data
     kind = str(data.get("kind", ""))
-    return Line(data["at"], severity_of(kind), str(data.get("who", "")), f"{kind}: {data.get('summary', '')}", data)
+    text = f"{kind}: {data.get('summary', '')}"
+    return Line(data["at"], severity_of(kind), str(data.get("who", "")), text, data, stored.id)
 
 
 # -- log files -----------------------------------------------------------------------------------
 
 
-def _log_files(arguments: Arguments, folder: Path) -> LogFiles | None:
-    """The log files of this machine; where the logs are in Google Cloud, say how they are read there."""
+def _logs_folder(arguments: Arguments, system: System) -> Path | None:
+    """Where this machine's log files are. When the logs are in Google Cloud: none, and how they are read is said."""
     from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE
     from twinleg.bootstrap import PROJECT_VARIABLE, RUNTIME_VARIABLE
 
     environ = _environment()
     if environ.get(RUNTIME_VARIABLE) != "cloud" or environ.get(FIRESTORE_VARIABLE):
-        return LogFiles(folder)
+        return Path(system.settings.storage.path).parent / "logs"
     print(f"the logs are in Cloud Logging: {gcloud_command(arguments, environ[PROJECT_VARIABLE])}", file=sys.stderr)
     return None
 
@@ -150,8 +155,9 @@ def gcloud_command(arguments: Arguments, project: str) -> str:
     """What shows the same of Cloud Logging."""
     wanted = ['resource.type="cloud_run_revision"', f"severity>={arguments.severity}"]
     if arguments.trade:
-        wanted.append(f'(jsonPayload.trade_id="{arguments.trade}" OR jsonPayload.intent_id="{arguments.trade}")')
-    query = f"'{' AND '.join(wanted)}' --project {project}"
+        trade = json.dumps(arguments.trade)
+        wanted.append(f"(jsonPayload.trade_id={trade} OR jsonPayload.intent_id={trade})")
+    query = f"{shlex.quote(' AND '.join(wanted))} --project {project}"
     shown = "--format 'value(timestamp, severity, jsonPayload.function, jsonPayload.message)'"
     if arguments.follow:
         return f"gcloud beta logging tail {query} {shown}"
@@ -159,17 +165,27 @@ def gcloud_command(arguments: Arguments, project: str) -> str:
 
 
 class LogFiles:
-    """Reads the JSON lines of every file of a folder as they are added, whatever is exchanged for a new file."""
+    """Reads the JSON lines of every file of a folder as they are added, whatever is exchanged for a new file.
 
-    def __init__(self, folder: Path) -> None:
+    Of no folder there are no lines.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._open: dict[Path, BinaryIO] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._open.values():
+            file.close()
 
     def lines(self) -> Iterator[Line]:
         """Lines not shown yet; of a file met for the first time only the last part. Events are in the audit, and
         figures in the files: both are left out.
         """
-        for path in sorted(self._folder.glob("*.jsonl")):
+        for path in sorted(self._folder.glob("*.jsonl")) if self._folder else ():
             for text in self._added(path):
                 if line := _of_log(text, path.stem):
                     yield line
