@@ -51,7 +51,7 @@ CLOSE = to_bytes(CloseTrade(trade_id="BTC-macd-1", reason="a test", request_id="
 
 
 @dataclass
-class Desk_:
+class Place:
     """A bus, its dead letters, and the engine that a person's commands get."""
 
     bus: Bus
@@ -77,17 +77,17 @@ def _engine(bus: Bus, store: SqliteStore) -> Engine:
     return Engine(desk, SystemClock(), bus, store, Venues({}), SignerRole.EXECUTE)
 
 
-def _local(request: pytest.FixtureRequest, stack: ExitStack) -> Desk_:
+def _local(request: pytest.FixtureRequest, stack: ExitStack) -> Place:
     bus = LocalBus(request.getfixturevalue("tmp_path") / "twinleg.db", None, SystemClock(), synchronous="NORMAL")
     stack.callback(bus.close)
 
     def topic(name: str) -> list[tuple[bytes, str, dict[str, str]]]:
         return [(m.data, m.key, dict(m.attributes)) for m in bus.messages(name, 1000)]
 
-    return Desk_(bus, LocalDeadLetters(bus), _engine(bus, SqliteStore(bus.database)), topic)
+    return Place(bus, LocalDeadLetters(bus), _engine(bus, SqliteStore(bus.database)), topic)
 
 
-def _pubsub(request: pytest.FixtureRequest, stack: ExitStack) -> Desk_:
+def _pubsub(request: pytest.FixtureRequest, stack: ExitStack) -> Place:
     host, project = request.getfixturevalue("pubsub_host"), f"t-{secrets.token_hex(6)}"
     url = f"http://{host}/v1/projects/{project}"
     for name in [name for source in SOURCES for name in (source, f"{source}-dead")]:
@@ -108,10 +108,10 @@ def _pubsub(request: pytest.FixtureRequest, stack: ExitStack) -> Desk_:
         found.close()
         return got
 
-    return Desk_(bus, letters, _engine(bus, store), topic)
+    return Place(bus, letters, _engine(bus, store), topic)
 
 
-DESKS: Mapping[str, Callable[[pytest.FixtureRequest, ExitStack], Desk_]] = {"sqlite": _local, "pubsub": _pubsub}
+DESKS: Mapping[str, Callable[[pytest.FixtureRequest, ExitStack], Place]] = {"sqlite": _local, "pubsub": _pubsub}
 
 
 @pytest.fixture(params=list(DESKS))
@@ -123,13 +123,13 @@ def desk(request: pytest.FixtureRequest) -> Any:
 # -- looking -----------------------------------------------------------------------------------------
 
 
-def test_nothing_is_found_where_nothing_is(desk: Desk_) -> None:
+def test_nothing_is_found_where_nothing_is(desk: Place) -> None:
     assert listed(desk.letters) == ([], True)
     with pytest.raises(BadInput, match="there is no dead letter intents/999"):
         shown(desk.letters, "intents/999")
 
 
-def test_looking_takes_nothing_away_and_ids_stay(desk: Desk_) -> None:
+def test_looking_takes_nothing_away_and_ids_stay(desk: Place) -> None:
     first = desk.bury("closes", CLOSE, kind="close")
     second = desk.bury("candles", b"{}", key="hyperliquid:BTC", kind="candle", **TRACE)
     for _ in range(3):
@@ -143,7 +143,7 @@ def test_looking_takes_nothing_away_and_ids_stay(desk: Desk_) -> None:
     assert abs((letter.published_at - datetime.now(UTC)).total_seconds()) < 60
 
 
-def test_more_than_one_pull_s_worth_is_seen_and_a_limit_is_said(desk: Desk_) -> None:
+def test_more_than_one_pull_s_worth_is_seen_and_a_limit_is_said(desk: Place) -> None:
     ids = {desk.bury("candles", f"{n}".encode()) for n in range(130)}
     found, complete = listed(desk.letters)
     assert ({letter.id for letter in found}, complete) == (ids, True)
@@ -161,7 +161,7 @@ def test_more_than_one_pull_s_worth_is_seen_and_a_limit_is_said(desk: Desk_) -> 
 # -- replaying ---------------------------------------------------------------------------------------
 
 
-def test_a_replay_publishes_what_there_was_and_takes_the_letter_away(desk: Desk_) -> None:
+def test_a_replay_publishes_what_there_was_and_takes_the_letter_away(desk: Place) -> None:
     id = desk.bury("intents", b"{}", key="main:BTC", kind="intent", **TRACE)
     kept = desk.bury("intents", b"[]", key="main:ETH", kind="intent")
     (done,) = replay(desk.engine, desk.letters, [id], "", to="", by="ada")
@@ -173,7 +173,7 @@ def test_a_replay_publishes_what_there_was_and_takes_the_letter_away(desk: Desk_
     assert any(f"{id} replayed to intents by ada" in line for line in desk.audit())
 
 
-def test_all_of_a_topic_are_replayed_in_order_and_no_other(desk: Desk_) -> None:
+def test_all_of_a_topic_are_replayed_in_order_and_no_other(desk: Place) -> None:
     for number in range(30):
         desk.bury("closes", f"{number}".encode())
     other = desk.bury("alerts", b"{}")
@@ -185,7 +185,7 @@ def test_all_of_a_topic_are_replayed_in_order_and_no_other(desk: Desk_) -> None:
     assert replay(desk.engine, desk.letters, [], "", to="", by="ada") == []
 
 
-def test_what_came_from_no_topic_is_replayed_to_a_named_one_only(desk: Desk_) -> None:
+def test_what_came_from_no_topic_is_replayed_to_a_named_one_only(desk: Place) -> None:
     push = {"message": {"data": b64encode(CLOSE).decode(), "messageId": "7", "attributes": {"kind": "close", **TRACE}}}
     readable = desk.bury("unknown", json.dumps(push).encode())
     garbage = desk.bury("unknown", b"\xff\xfe")
@@ -200,7 +200,7 @@ def test_what_came_from_no_topic_is_replayed_to_a_named_one_only(desk: Desk_) ->
     assert shown(desk.letters, garbage).content == {"base64": "//4="}
 
 
-def test_what_has_a_topic_goes_nowhere_else(desk: Desk_) -> None:
+def test_what_has_a_topic_goes_nowhere_else(desk: Place) -> None:
     id = desk.bury("intents", b"{}")
     for to, reason in (("closes", "can be replayed there only"), ("intents-dead", "--to must be one of candles")):
         with pytest.raises(BadInput, match=reason):
@@ -208,7 +208,7 @@ def test_what_has_a_topic_goes_nowhere_else(desk: Desk_) -> None:
     assert desk.ids() == [id] and desk.topic("closes") == []
 
 
-def test_an_id_of_none_is_named_and_the_others_are_done(desk: Desk_) -> None:
+def test_an_id_of_none_is_named_and_the_others_are_done(desk: Place) -> None:
     id = desk.bury("closes", CLOSE)
     with pytest.raises(BadInput, match="no dead letter closes/424242"):
         replay(desk.engine, desk.letters, [id, "closes/424242"], "", to="", by="ada")
@@ -218,7 +218,7 @@ def test_an_id_of_none_is_named_and_the_others_are_done(desk: Desk_) -> None:
             shown(desk.letters, bad)
 
 
-def test_a_topic_of_none_is_refused(desk: Desk_) -> None:
+def test_a_topic_of_none_is_refused(desk: Place) -> None:
     with pytest.raises(BadInput, match="topic must be one of candles, alerts"):
         listed(desk.letters, "gossip")
 
@@ -230,7 +230,7 @@ class _Down:
         raise Unavailable(f"topic {topic} is not reached")
 
 
-def test_a_letter_that_cannot_be_published_stays(desk: Desk_) -> None:
+def test_a_letter_that_cannot_be_published_stays(desk: Place) -> None:
     id = desk.bury("closes", CLOSE)
     down = _engine(_Down(), desk.engine.store)  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="topic closes is not reached"):
@@ -242,7 +242,7 @@ class Died(BaseException):
     pass
 
 
-def test_a_death_between_publishing_and_removing_makes_a_message_twice_never_none(desk: Desk_) -> None:
+def test_a_death_between_publishing_and_removing_makes_a_message_twice_never_none(desk: Place) -> None:
     id = desk.bury("closes", CLOSE)
 
     def die(_: int, name: str) -> None:
@@ -259,7 +259,7 @@ def test_a_death_between_publishing_and_removing_makes_a_message_twice_never_non
     assert desk.ids() == []
 
 
-def test_two_people_at_once_lose_nothing(desk: Desk_) -> None:
+def test_two_people_at_once_lose_nothing(desk: Place) -> None:
     ids = {desk.bury("closes", f"{n}".encode()) for n in range(20)}
     errors: list[Exception] = []
 
@@ -282,7 +282,7 @@ def test_two_people_at_once_lose_nothing(desk: Desk_) -> None:
 # -- dropping ----------------------------------------------------------------------------------------
 
 
-def test_what_is_dropped_is_gone_and_the_audit_says_who_and_why(desk: Desk_) -> None:
+def test_what_is_dropped_is_gone_and_the_audit_says_who_and_why(desk: Place) -> None:
     id, kept = desk.bury("closes", CLOSE, kind="close"), desk.bury("unknown", b"garbage")
     for nothing in ("", "  "):
         with pytest.raises(BadInput, match="wants --why"):
@@ -297,7 +297,7 @@ def test_what_is_dropped_is_gone_and_the_audit_says_who_and_why(desk: Desk_) -> 
     assert desk.topic("closes") == []
 
 
-def test_nothing_is_dropped_that_the_audit_cannot_keep(desk: Desk_, tmp_path: Path) -> None:
+def test_nothing_is_dropped_that_the_audit_cannot_keep(desk: Place, tmp_path: Path) -> None:
     id = desk.bury("closes", CLOSE)
     nowhere = SqliteStore(tmp_path)  # a folder is no file
     with pytest.raises(Unavailable):
@@ -395,7 +395,7 @@ def test_a_service_that_does_not_answer_is_not_taken_for_an_empty_one() -> None:
 
 def test_a_replay_s_own_trace_never_replaces_the_message_s(tmp_path: Path) -> None:
     bus = LocalBus(tmp_path / "x.db", None, ReplayClock(NOW), synchronous="NORMAL")
-    desk = Desk_(bus, LocalDeadLetters(bus), _engine(bus, SqliteStore(bus.database)), lambda _: [])
+    desk = Place(bus, LocalDeadLetters(bus), _engine(bus, SqliteStore(bus.database)), lambda _: [])
     from twinleg import logs
 
     id = desk.bury("closes", CLOSE, **TRACE)

@@ -165,9 +165,8 @@ def test_an_expired_intent_is_replayed_with_a_warning_and_opens_nothing(world: A
     w.alert("buy", "a1")
     (message,) = w.system.bus.messages("intents", 5)
     data = json.loads(message.data)
-    w.system.bus.publish(
-        "intents-dead", message.data, key=message.key, attributes={**message.attributes, "reason": "a fault since mended"}
-    )  # fmt: skip
+    about = {**message.attributes, "reason": "a fault since mended"}
+    w.system.bus.publish("intents-dead", message.data, key=message.key, attributes=about)
     w.system.bus.remove(message.message_id)
     (row,) = json.loads(run(w, "dead", "list", "--json")[1])
     assert row["warning"].startswith("the intent expired at ") and data["expires_at"][:10] in row["warning"]
