@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twinleg import bootstrap, logs, wire
 from twinleg.adapters.local.clocks import stopwatch
@@ -18,8 +18,6 @@ from twinleg.engine.measures import measure
 from twinleg.settings import environment
 
 if TYPE_CHECKING:
-    from flask import Request
-
     from twinleg.bootstrap import System
 
 log = logging.getLogger("twinleg")
@@ -27,6 +25,20 @@ log = logging.getLogger("twinleg")
 bootstrap.set_up_logs(environment())  # before the server starts, so that its own lines go the same way
 
 Body = tuple[str, int]
+
+
+class Posted(Protocol):
+    """What a function needs of a request: Flask's, or one that never crossed a socket."""
+
+    @property
+    def headers(self) -> Any: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def remote_addr(self) -> str | None: ...
+    def get_data(self) -> bytes: ...
 
 
 def ready(name: str) -> bool:
@@ -40,12 +52,12 @@ def ready(name: str) -> bool:
     return True
 
 
-def serve(name: str, request: Request) -> tuple[str, int, dict[str, str]]:
+def serve(name: str, request: Posted) -> tuple[str, int, dict[str, str]]:
     """Answer one request to the function *name*. Every line written meanwhile says which request it is about."""
     with logs.handling(name, dict(request.headers)):
         seconds, headers = stopwatch(), {}
         try:
-            text, status = _handled(name, request)
+            text, status = answer(bootstrap.current(), name, request)
         except Exception as error:
             text, status = _failed(name, error)
             headers = {"X-Google-Status": "crash"}
@@ -53,8 +65,8 @@ def serve(name: str, request: Request) -> tuple[str, int, dict[str, str]]:
         return text, status, headers
 
 
-def _handled(name: str, request: Request) -> Body:
-    system = bootstrap.current()
+def answer(system: System, name: str, request: Posted) -> Body:
+    """The answer of the function *name*, served by *system*."""
     if name == "webhook":
         return _webhook(system, request)
     if name in SCHEDULED:
@@ -72,7 +84,7 @@ def _failed(name: str, error: Exception) -> Body:
     return text, 500
 
 
-def _webhook(system: System, request: Request) -> Body:
+def _webhook(system: System, request: Posted) -> Body:
     from twinleg.engine.webhook import on_post
 
     headers, address = dict(request.headers), request.remote_addr or ""
@@ -106,7 +118,7 @@ def _scheduled(system: System, name: str) -> Body:
         return _answer(name, error)
 
 
-def _queued(system: System, name: str, request: Request) -> Body:
+def _queued(system: System, name: str, request: Posted) -> Body:
     """Handle a message. What can never be handled goes to the dead letters with the reason, and is acknowledged."""
     try:
         delivery = wire.decode(dict(request.headers), request.get_data(), request.path)
