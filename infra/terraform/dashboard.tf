@@ -24,7 +24,7 @@ locals {
       filter  = "${local.user_metric}${google_logging_metric.figure[chart.figure].name}\""
       aligner = chart.low ? "ALIGN_PERCENTILE_05" : "ALIGN_PERCENTILE_95"
       reducer = chart.low ? "REDUCE_MIN" : "REDUCE_MAX"
-      group   = ["metric.label.${local.figures[chart.figure].about[0]}"]
+      group   = [for label in slice(local.figures[chart.figure].about, 0, min(1, length(local.figures[chart.figure].about))) : "metric.label.${label}"]
       limit   = lookup(local.limits, chart.figure, null)
     }],
     [

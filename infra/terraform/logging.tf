@@ -99,7 +99,7 @@ locals {
     hedge_effectiveness         = { unit = "1", about = ["market"], text = "How much of the main leg's result its hedge cancelled out" }
     sweep_seconds               = { unit = "s", about = ["function"], text = "How long a sweep took" }
     margin_ratio                = { unit = "1", about = ["account"], text = "Account value per maintenance margin" }
-    hedge_drift_percent         = { unit = "%", about = ["market"], text = "How far a hedge is off the size wanted" }
+    hedge_drift_percent         = { unit = "%", about = [], text = "How far the worst hedge is off the size wanted" }
   }
 
   # A log-based figure is kept in buckets, and an alarm reads the bucket: so a limit is always a bucket's edge.

@@ -37,7 +37,7 @@ locals {
       title    = "A hedge no longer fits its main leg"
       severity = "WARNING"
       kinds    = []
-      figure   = { name = "hedge_drift_percent", side = "above", by = "market" }
+      figure   = { name = "hedge_drift_percent", side = "above", by = null }
     }
     sweep-slow = {
       title    = "The sweep is too slow"
@@ -137,7 +137,7 @@ resource "google_monitoring_alert_policy" "alarm" {
           alignment_period     = "60s"
           per_series_aligner   = conditions.value.side == "above" ? "ALIGN_PERCENTILE_99" : "ALIGN_PERCENTILE_05"
           cross_series_reducer = conditions.value.side == "above" ? "REDUCE_MAX" : "REDUCE_MIN"
-          group_by_fields      = ["metric.label.${conditions.value.by}"]
+          group_by_fields      = [for label in compact([conditions.value.by]) : "metric.label.${label}"]
         }
       }
     }

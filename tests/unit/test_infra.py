@@ -17,11 +17,13 @@ from twinleg import wire
 from twinleg.bootstrap import PROJECT_VARIABLE, RUNTIME_VARIABLE
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.embedded.runtime import SUBSCRIPTIONS
+from twinleg.engine.pages import EXPIRING, UNINDEXED
 from twinleg.settings import example_text, parse
 from twinleg.settings_read import CONFIG_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "terraform"
+RUNBOOK = ROOT / "docs" / "runbook"
 OFFLINE = ROOT.parent / "shared" / "tools" / "terraform-offline" / "terraform-offline"
 MAIN = (INFRA / "main.tf").read_text()
 
@@ -29,7 +31,8 @@ MAIN = (INFRA / "main.tf").read_text()
 def copied(to: Path) -> Path:
     """The infrastructure in a folder of its own, where a test may change it."""
     folder = to / "infra" / "terraform"
-    shutil.copytree(INFRA, folder, ignore=shutil.ignore_patterns(".terraform*"))
+    shutil.copytree(INFRA, folder, ignore=shutil.ignore_patterns(".terraform*", "live.tfvars"))
+    shutil.copytree(RUNBOOK, to / "docs" / "runbook")
     shutil.copy(ROOT / "twinleg.toml", to)
     return folder
 
@@ -95,8 +98,8 @@ def change(path: Path, old: str, new: str) -> None:
 
 # -- our own policy: needs no terraform ------------------------------------------------------------
 
-ON_THE_PROJECT = {"roles/datastore.user"}
-"""Firestore has no finer role for its default database."""
+ON_THE_PROJECT = {"roles/datastore.user", "roles/datastore.importExportAdmin"}
+"""Firestore has no finer roles for its default database."""
 PRIMITIVE = re.compile(r"roles/(?:owner|editor|viewer|[a-z]+\.admin)\b")
 
 
@@ -125,8 +128,6 @@ def broken_rules(folder: Path) -> list[str]:
             found.append(f"{where}: grants {', '.join(sorted(roles)) or 'a role'} on more than one thing")
         if PRIMITIVE.search(body):
             found.append(f"{where}: grants an administrator's role")
-        if re.search(r"\ball(?:Authenticated)?Users\b", body):
-            found.append(f"{where}: is open to anybody")
         if "secretAccessor" in body and kind != "google_secret_manager_secret_iam_member":
             found.append(f"{where}: opens more than one secret")
         if "run.invoker" in body and (kind, name) != ("google_cloud_run_v2_service_iam_member", "invoker"):
@@ -135,6 +136,11 @@ def broken_rules(folder: Path) -> list[str]:
             found.append(f"{where}: is public whatever its row says")
         if re.search(r"\bsecret_data\s*=", body) or kind == "google_service_account_key":
             found.append(f"{where}: writes a secret into the state")
+    found += [
+        f"{path.name}: opens something to anybody"
+        for path in sorted([*folder.rglob("*.tf"), *folder.rglob("*.tfvars*")])
+        if re.search(r"^[^#\n]*\ball(?:Authenticated)?Users\b", path.read_text(), re.MULTILINE)
+    ]
     public = sorted(
         n for n, row in rows((folder / "main.tf").read_text()).items() if 'trigger = "public"' in plain(row)
     )
@@ -175,6 +181,24 @@ def test_our_policy_catches_what_is_planted(planted: str, tmp_path: Path) -> Non
     folder = copied(tmp_path)
     with (folder / "identities.tf").open("a") as file:
         file.write(planted)
+    assert broken_rules(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("main.tf", "{ push = google_service_account.push.member }", '{ push = "allUsers" }'),
+        ("modules/function/main.tf", "invoker_iam_disabled = var.public", "invoker_iam_disabled = true"),
+        ("secrets.tf", 'role      = "roles/secretmanager.secretAccessor"', 'role = "roles/secretmanager.admin"'),
+        ("backup.tf", '["roles/storage.objectAdmin", ', '["roles/storage.admin", '),
+        ("backup.tf", '"roles/datastore.importExportAdmin"', '"roles/datastore.owner"'),
+    ],
+)
+def test_our_policy_catches_what_is_changed(file: str, old: str, new: str, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    text = (folder / file).read_text()
+    assert old in text
+    (folder / file).write_text(text.replace(old, new))
     assert broken_rules(folder)
 
 
@@ -235,9 +259,105 @@ def test_secrets_are_named_as_the_configuration_names_them() -> None:
     assert names == set(settings.key_names.values())
 
 
+# -- a person is told, and what to do ------------------------------------------------------------------
+
+MONITORING = (INFRA / "monitoring.tf").read_text()
+
+
+def table_of(text: str, name: str) -> dict[str, str]:
+    found = re.search(rf"^  {name} = \{{\n(.*?)^  \}}", text, re.DOTALL | re.MULTILINE)
+    assert found is not None, name
+    return dict(re.findall(r"^    ([\w-]+)\s*= \{(.*?)(?:^    \}| \}$)", found[1], re.DOTALL | re.MULTILINE))
+
+
 def test_alarms_are_of_kinds_that_are_announced() -> None:
-    kinds = re.findall(r"kinds\s*=\s*\[(.*?)\]", (INFRA / "monitoring.tf").read_text())
-    assert {kind for line in kinds for kind in re.findall(r'"(\w+)"', line)} <= {kind.value for kind in EventKind}
+    kinds = {kind for row in table_of(MONITORING, "alarms").values() for kind in list_of(row, "kinds")}
+    assert kinds and kinds <= {kind.value for kind in EventKind}
+
+
+def policies() -> dict[str, str]:
+    """Every alarm's display name and its page."""
+    found = {re.search(r'title\s*= "(.*?)"', row)[1]: name for name, row in table_of(MONITORING, "alarms").items()}  # type: ignore[index]
+    for kind, name, body in resources(INFRA):
+        if kind != "google_monitoring_alert_policy" or name == "alarm":
+            continue
+        titles = re.findall(r'"([^"]+)"', re.search(r"^  display_name .*$", body, re.MULTILINE)[0])  # type: ignore[index]
+        pages = re.findall(r'"([^"]+)"', re.search(r"content\s*= local\.pages\[(.*)\]$", body, re.MULTILINE)[1])  # type: ignore[index]
+        assert body.count("local.page_links[") == 1, f"{name} does not link its page"
+        found |= dict(zip((t for t in titles if t != "risk"), (p for p in pages if p != "risk"), strict=True))
+    return found
+
+
+def test_every_alarm_has_its_page_in_the_runbook() -> None:
+    alarms = policies()
+    assert len(alarms) == 15
+    index = (RUNBOOK / "README.md").read_text()
+    for title, page in alarms.items():
+        text = (RUNBOOK / f"{page}.md").read_text()
+        assert text.startswith(f"# {title}\n"), f"{page}.md is not headed as its alarm, {title}"
+        assert f"| {title} | " in index and f"[{page}.md]({page}.md)" in index
+        parts = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert parts == ["Look first", "Do", "Do not", "It is over when"], page
+        assert text.split("\n")[2].startswith("**What it means in money.** ")
+    assert {path.stem for path in RUNBOOK.glob("*.md")} == {*alarms.values(), "budget", "README"}
+
+
+@pytest.mark.parametrize("page", sorted(RUNBOOK.glob("*.md")), ids=lambda path: path.stem)
+def test_a_page_fits_into_a_mail(page: Path) -> None:
+    text = page.read_text()
+    assert len(text.encode()) < 8000, "Google takes 8,192 characters, and the project's name may be long"
+    assert "${" not in text, "Google would take it for one of its variables"
+
+
+def test_limits_are_told_as_they_are() -> None:
+    """The numbers on the pages and in their index are the defaults of alert_limits."""
+    declared = dict(re.findall(r"(\w+)\s*= optional\(number, (\d+)\)", (INFRA / "variables.tf").read_text()))
+    index = (RUNBOOK / "README.md").read_text()
+    told = {name: number for name, number in re.findall(r"`(\w+)` (?:above|below) (\d+)", index)}
+    assert told == declared
+
+
+def test_every_figure_that_is_logged_is_a_metric_and_has_its_labels() -> None:
+    figures = table_of((INFRA / "logging.tf").read_text(), "figures")
+    told = re.findall(r"^\| `(\w+)` \| (\S+) \| (.*?) \|", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    units = {"s": "s", "ratio": "1", "%": "%"}
+    documented = {name: (units[unit], re.findall(r"`(\w+)`", labels)) for name, unit, labels in told if unit in units}
+    described = {
+        name: (re.search(r'unit = "(.*?)"', row)[1], list_of(row, "about"))  # type: ignore[index]
+        for name, row in figures.items()
+    }
+    assert described == documented
+    code = "".join(path.read_text() for path in (ROOT / "shared" / "twinleg").rglob("*.py"))
+    logged = set(re.findall(r'measure\((?:trade, )?"(\w+)"', code)) - {"NAME"}
+    assert logged == set(figures)
+
+
+# -- the records -----------------------------------------------------------------------------------
+
+
+def test_long_fields_have_no_index_and_what_expires_is_deleted() -> None:
+    text = (INFRA / "firestore.tf").read_text()
+    listed = re.findall(r'"([a-z]+\.z_\w+)"', text)
+    assert sorted(listed) == sorted(UNINDEXED)
+    expiring = re.search(r'"expiring" \{\n  for_each = toset\(\[(.*?)\]\)', text)
+    assert expiring is not None and re.findall(r'"(\w+)"', expiring[1]) == list(EXPIRING)
+
+
+def test_dead_letters_are_where_the_command_looks_for_them() -> None:
+    assert 'toset([for topic in concat(keys(local.topics), ["unknown"]) : "${topic}-dead"])' in MAIN
+    assert {topic.dead for topic in Topic} == {f"{topic.value}-dead" for topic in Topic}
+
+
+# -- checkov ---------------------------------------------------------------------------------------
+
+
+def test_checkov_is_pinned_and_what_it_passes_over_has_a_reason() -> None:
+    pins = (ROOT / "requirements-checkov.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", pin) for pin in pins), "./dev pins writes this file"
+    assert any(pin.startswith("checkov==") for pin in pins)
+    for path in [*INFRA.rglob("*.tf"), ROOT / "Dockerfile"]:
+        for skipped in re.findall(r"checkov:skip(.*)", path.read_text()):
+            assert re.fullmatch(r"=CKV2?_\w+:.{20,}", skipped), f"{path.name}: {skipped}"
 
 
 def test_events_have_a_column_for_every_field() -> None:

@@ -65,7 +65,7 @@ run "a_person_is_told_and_what_to_do" {
   assert {
     condition = alltrue([for name, m in google_logging_metric.figure :
       endswith(m.filter, "jsonPayload.metric=\"${name}\"") && m.value_extractor == "EXTRACT(jsonPayload.value)" && m.metric_descriptor[0].value_type == "DISTRIBUTION" &&
-      toset([for l in m.metric_descriptor[0].labels : l.key]) == toset(keys(m.label_extractors))
+      jsonencode(sort([for l in m.metric_descriptor[0].labels : l.key])) == jsonencode(keys(m.label_extractors))
     ])
     error_message = "a figure is a distribution of the values logged under its name, with a label for each it extracts"
   }
