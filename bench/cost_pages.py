@@ -135,10 +135,12 @@ TABLES: dict[str, Callable[[], str]] = {
 def page(text: str) -> str:
     """The page with every table made anew, between the comments that name it."""
     for name, made in TABLES.items():
-        start, end = f"<!-- {name}: bench/cost_pages.py -->\n", f"\n<!-- /{name} -->"
-        before, _, rest = text.partition(start)
-        after = rest.partition(end)[2]
-        text = f"{before}{start}{made()}{end}{after}"
+        start, end = f"<!-- {name}: bench/cost_pages.py -->", f"<!-- /{name} -->"
+        before, found, rest = text.partition(start)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise ValueError(f"{PAGE.name} must hold {start} and {end}")
+        text = f"{before}{start}\n\n{made()}\n\n{end}{after}"
     return text
 
 
@@ -148,7 +150,7 @@ COLOURS = {
     "light": "--ink: #1f2328; --soft: #59636e; --grid: #d1d9e0; --ours: #0969da; --naive: #9a6700;",
     "dark": "--ink: #f0f6fc; --soft: #9198a1; --grid: #3d444d; --ours: #4493f8; --naive: #d29922;",
 }
-LEFT, RIGHT, TOP, BOTTOM = 70, 560, 56, 330
+LEFT, RIGHT, TOP, BOTTOM = 70, 530, 56, 330
 POSITIONS, DOLLARS = (1, 10_000), (1, 10_000)
 MARKETS = 10
 

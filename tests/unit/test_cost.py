@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 
@@ -268,3 +271,32 @@ def test_what_is_refused_names_the_field_the_value_and_the_limit(
 def test_a_plan_that_means_nothing_is_refused() -> None:
     with pytest.raises(BadInput, match="positions must be 0 to 1,000,000, was -1"):
         Plan(1, -1)
+
+
+# -- the page --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bench_cost_pages", ROOT / "bench/cost_pages.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_and_its_picture_are_those_of_the_present_prices_and_counts(pages: ModuleType) -> None:
+    text = pages.PAGE.read_text()
+    assert pages.page(text) == text, "run bench/cost_pages.py"
+    for theme, path in pages.PICTURES.items():
+        assert path.read_text() == pages.picture(theme), "run bench/cost_pages.py"
+        ElementTree.fromstring(path.read_text())
+
+
+def test_the_obvious_design_costs_what_it_did_when_it_was_thought_through(pages: ModuleType) -> None:
+    assert [round(pages.naive_usd(*size)) for size in pages.SIZES] == [6, 84, 14_380]
+
+
+def test_a_page_without_a_place_for_a_table_is_refused(pages: ModuleType) -> None:
+    with pytest.raises(ValueError, match="must hold"):
+        pages.page("# nothing")
