@@ -379,3 +379,32 @@ def test_the_image_holds_what_the_services_ask_for() -> None:
     assert '"/app/functions/${var.name}/main.py"' in wanted
     for source in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", text, re.MULTILINE):
         assert all((ROOT / part).exists() for part in source.split()), source
+
+
+# -- from a commit to a running revision -----------------------------------------------------------
+
+BUILD, DEPLOY = (ROOT / "cloudbuild.yaml").read_text(), (ROOT / "infra" / "cloudbuild-deploy.yaml").read_text()
+
+
+def steps(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^  - id: (\w+)\n(.*?)(?=^  - id: |^  #|\Z)", text, re.DOTALL | re.MULTILINE))
+
+
+def test_what_was_tested_is_what_is_planned_approved_and_served() -> None:
+    build, deploy = steps(BUILD), steps(DEPLOY)
+    assert list(build) == ["build", "test", "start", "infra", "checkov", "push", "fix", "plan", "ask"]
+    assert "waitFor: [test, start, infra, checkov]" in build["push"], "nothing is pushed that a check refused"
+    assert "docker build --target test" in build["test"] and "docker run --rm twinleg-test" in build["test"]
+    assert BUILD.count("docker build --target runtime") == 1, "it is built once"
+    assert "RepoDigests" in build["push"] and '-var="image=$(cat /workspace/image)"' in build["plan"], "by its digest"
+    assert "triggers run twinleg-deploy" in build["ask"] and "terraform apply" not in BUILD, "a person comes between"
+    assert list(deploy) == ["fetch", "apply", "smoke", "traffic"]
+    assert "terraform apply -input=false /workspace/plan/tfplan" in deploy["apply"], "the very plan that was approved"
+    assert "--require-approval" in (ROOT / "infra" / "README.md").read_text()
+
+
+def test_traffic_goes_to_consumers_first_and_back_from_producers() -> None:
+    traffic = steps(DEPLOY)["traffic"]
+    consumers_first = ["execute", "risk", "signal", "ingest", "webhook"]
+    assert f"serve new {' '.join(consumers_first)}" in traffic
+    assert f"serve old {' '.join(reversed(consumers_first))}" in traffic
