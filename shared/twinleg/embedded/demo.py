@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -88,6 +89,7 @@ def _stage(options: DemoOptions, say: Callable[[str], None]) -> Iterator[Callabl
     from twinleg.settings import environment
 
     logs = options.out / "logs"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended
     say("starting the Firestore and Pub/Sub emulators")
     with emulated_stage(environment(), logs) as stage:
         say(f"each function is a process of its own; their logs: {logs}")

@@ -92,7 +92,7 @@ class Emulated:
         running: Emulators,
         keeper: Keeper,
         *,
-        folder: Path,
+        logs: Path,
         project: str = PROJECT,
         replay_clock: str = "",
         ordered: bool = False,
@@ -102,10 +102,10 @@ class Emulated:
         self.settings, self.project, self.ordered = settings, project, ordered
         self.environ = _environment(settings, environ, running, project, replay_clock)
         self.system: System = cloud_system(settings, self.environ, call_seconds_max=DRIVER_CALL_SECONDS_MAX)
-        self.servers = FunctionServers(self.environ, folder / "logs", keeper, say)
+        self.servers = FunctionServers(self.environ, logs, keeper, say)
         self.queues = EmulatedQueues(running.pubsub.host, project)
         self.deliveries = Deliveries(self.queues, self.system.clock) if ordered or watched else None
-        self.door = FrontDoor(self.servers, self._on_push)
+        self.door = FrontDoor(self.servers.port, self._on_push)
         self._say = say
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -114,10 +114,11 @@ class Emulated:
 
     def start(self, told_to_stop: Callable[[], bool] = lambda: False) -> None:
         """Make topics and subscriptions, start all servers; returns when all five answer."""
+        self.servers.launch()
         self._make_topics()
         self._make_subscriptions(self.door.listen())
-        self.servers.start(told_to_stop)
         prepare(self.system)
+        self.servers.wait_until_ready(told_to_stop)
 
     def serve_webhook(self, port: int) -> int:
         """Listen for alerts on 127.0.0.1; the port."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,8 +38,7 @@ class Stage:
 
 @contextmanager
 def emulated_stage(environ: Mapping[str, str], logs: Path | None = None) -> Iterator[Stage]:
-    """Emulators for a demo, ended with it. *logs*: where the functions' log files go, instead of a segment's folder."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Emulators for a demo, ended with it. *logs*: a folder for the functions' log files, instead of each segment's."""
     keeper = Keeper()
     try:
         emulators = start_emulators(environ, keeper)
@@ -50,7 +48,6 @@ def emulated_stage(environ: Mapping[str, str], logs: Path | None = None) -> Iter
             emulators.stop()
     finally:
         keeper.close()
-        signal.signal(signal.SIGTERM, before)
 
 
 class EmulatedSegment(Segment):
@@ -75,13 +72,15 @@ class EmulatedSegment(Segment):
         clock = VenueClock(control.url)
         if start > clock.now():
             clock.advance_to(start)
-        logs = self._stage.logs
+        logs = self._stage.logs / self.script.name if self._stage.logs else self.folder / "logs"
+        for log in logs.glob("*.jsonl"):
+            log.unlink()
         played = Emulated(
             settings,
             {name: value for name, value in self._stage.environ.items() if not name.startswith("TWINLEG_")},
             self._stage.emulators,
             self._stage.keeper,
-            folder=logs / self.script.name if logs else self.folder,
+            logs=logs,
             project=project_named(f"{self.folder.parent.name}-{self.script.name}"),
             replay_clock=control.url,
             ordered=True,

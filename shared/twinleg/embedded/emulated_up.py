@@ -76,7 +76,7 @@ def _run(
     if venue is not None:
         stack.callback(venue.stop)
     _unless(stop)
-    system = Emulated(settings, environ, emulators, keeper, folder=folder, say=_say_aside)
+    system = Emulated(settings, environ, emulators, keeper, logs=folder / "logs", say=_say_aside)
     stack.callback(system.stop)
     served = _webhook(system, settings.webhook.port if port is None else port)
     system.start(stop.is_set)

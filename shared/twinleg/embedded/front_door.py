@@ -18,7 +18,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
 
-from twinleg.embedded.function_servers import FunctionServers
 from twinleg.embedded.topology import FUNCTIONS, PUSHED
 
 HOLD_SECONDS = 10.0
@@ -75,7 +74,8 @@ def as_is(door: FrontDoor, call: Call) -> Answer:
 class FrontDoor:
     """Listens for pushes on a port of its own (``/<function>/…``) and, when told to, for alerts on another."""
 
-    servers: FunctionServers
+    port_of: Callable[[str, float], int | None]
+    """Where a function's server answers now, waited for so many seconds; None when there is none."""
     on_push: Callable[[FrontDoor, Call], Answer] = as_is
     """Decides what becomes of a push; the function's answer, or another."""
     in_flight: Counter[str] = field(default_factory=Counter)
@@ -116,7 +116,7 @@ class FrontDoor:
 
     def _carry(self, call: Call) -> Answer:
         row = FUNCTIONS[call.name]
-        port = self.servers.port(call.name, HOLD_SECONDS_WEBHOOK if row.trigger == "public" else HOLD_SECONDS)
+        port = self.port_of(call.name, HOLD_SECONDS_WEBHOOK if row.trigger == "public" else HOLD_SECONDS)
         if port is None:
             return Answer(503, body=b"no server answers\n", died=True)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=row.timeout_seconds)

@@ -18,6 +18,7 @@ from twinleg.bootstrap import functions_folder
 from twinleg.domain.errors import Unavailable
 from twinleg.embedded.keeper import Keeper
 from twinleg.embedded.topology import FUNCTIONS
+from twinleg.logs import FILE_BYTES_MAX
 
 READY_SECONDS_MAX = 90.0
 ENDING_SECONDS_MAX = 10.0
@@ -46,6 +47,8 @@ class FunctionServer:
         source = functions_folder() / self.name / "main.py"
         command = [sys.executable, "-m", "functions_framework", "--target", self.name, "--source", str(source)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        if self.log.is_file() and self.log.stat().st_size > FILE_BYTES_MAX:
+            self.log.replace(self.log.with_suffix(".jsonl.1"))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, "--host", "127.0.0.1", "--port", str(self._port)],
@@ -119,10 +122,13 @@ class FunctionServers:
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="function-servers", daemon=True)
 
-    def start(self, told_to_stop: Callable[[], bool] = lambda: False) -> None:
-        """Start them side by side; returns when all answer. Raises Unavailable with what the one that does not said."""
+    def launch(self) -> None:
+        """Start them side by side."""
         for server in self.by_name.values():
             server.start()
+
+    def wait_until_ready(self, told_to_stop: Callable[[], bool] = lambda: False) -> None:
+        """Return when all answer. Raises Unavailable with what the one that does not said."""
         for server in self.by_name.values():
             self._wait_for_first_answer(server, told_to_stop)
         self._watcher.start()
