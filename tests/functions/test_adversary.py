@@ -437,7 +437,7 @@ def test_flatten_pressed_during_a_sweep_is_not_undone_by_a_milder_breaker(world)
     def press() -> None:
         set_trading(other.engine(SignerRole.EXECUTE), Halt.FLATTEN, why="enough", by="a person")
 
-    pressed = When(lambda name: name == "store.get accounts/hedge done", press)
+    pressed = When(lambda name: name == "store.get books/hedge done", press)
     for _ in range(3):
         w.minutes()
         if not w.events("breaker"):

@@ -276,19 +276,17 @@ def sample(system: System, at: datetime) -> list[Sample]:
     """Equity, margin ratio and liquidation distance of every account, as the sweep just recorded them."""
     found: list[Sample] = []
     for name in system.desk.accounts:
-        account, book = system.store.get("accounts", name), system.store.get("books", name)
-        if account is None:
+        book = system.store.get("books", name)
+        if book is None or "equity_usd" not in book.data:
             continue
-        lines = list(book.data["positions"]) if book and account.data.get("positions") else []
-        distances = [Decimal(line["liquidation_distance"]) for line in lines if line.get("liquidation_distance")]
-        ratio = account.data.get("margin_ratio")
+        ratio, distance = book.data["margin_ratio"], book.data["liquidation_distance"]
         found.append(
             Sample(
                 at=at,
                 account=name,
-                equity_usd=Decimal(account.data["equity_usd"]),
+                equity_usd=Decimal(book.data["equity_usd"]),
                 margin_ratio=Decimal(ratio) if ratio else None,
-                liquidation_distance=min(distances, default=None),
+                liquidation_distance=Decimal(distance) if distance else None,
             )
         )
     return found

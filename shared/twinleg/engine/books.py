@@ -1,94 +1,390 @@
-"""The records a person reads each minute: accounts, books, and positions when they change."""
+"""The sweep's working memory, one packed document per account (``books/<account>``), and the pages a person reads.
+
+A book holds the account's figures, its positions, what must be remembered from sweep to sweep, and the lines of the
+trades whose main leg is there. Past `LINES_MAX` lines or `POSITIONS_MAX` positions it goes on in further documents,
+``<account>~1`` and so on; a line stays in the document it was first put into. Every document is compared-and-set, and
+each carries a seal: whatever of it is missing or was edited by hand, nothing of it is believed and the sweep looks at
+everything afresh.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
+from twinleg.domain.errors import Conflict
 from twinleg.domain.ids import account_market
-from twinleg.domain.money import cents, plain
+from twinleg.domain.money import ZERO, cents, plain
 from twinleg.domain.orders import AccountState, OrderKind, Position, RestingOrder
-from twinleg.domain.trades import Trade
-from twinleg.engine.ports import Create, Document, Replace, Stored, Write
-from twinleg.engine.system import Engine
+from twinleg.domain.trades import ENDED, Trade
+from twinleg.engine.lines import Line, line_of, packed, seal, unpacked
+from twinleg.engine.pages import UNSWEPT, trade_document
+from twinleg.engine.ports import Create, Document, Exists, Merge, Replace, Store, Stored, Write
+from twinleg.engine.watch import Reading
+from twinleg.risk.ladder import fraction_left
+
+LINES_MAX = 600
+POSITIONS_MAX = 1000
+"""Of one document: together well under the 1 MiB that one may have (a line is about 450 bytes, a position 350)."""
+TAKEN_BACK_MAX = 100
+"""Marks of trades taken back in one commit; the others are looked at again in the next sweep."""
+PAGES_MAX = 300
+"""Pages of positions written in the commit of their book; more go before it."""
+
+REMEMBERED = (
+    "mode", "day", "day_started_at", "equity_day_start_usd", "equity_peak_usd", "unreadable_sweeps", "foreign",
+)  # fmt: skip
+"""What of an account must outlive the sweep; its page has it too, for when the book is lost."""
+FIGURES = ("equity_usd", "free_usd", "margin_used_usd", "margin_ratio", "liquidation_distance", "day_pnl_usd")
 
 
-def account_writes(
-    engine: Engine,
-    name: str,
-    state: AccountState | None,
-    resting: Sequence[RestingOrder],
-    mode: str,
-    trades: Sequence[Trade],
-    stored: Stored | None,
-) -> list[Write]:
-    """The writes that bring one account's documents up to date with what was read of it."""
-    now = engine.now()
-    if state is None:
-        return [_put("accounts", name, _unread(name, stored, now), stored)]
-    slots = {p.market: engine.store.get("positions", account_market(name, p.market)) for p in state.positions}
-    foreign = [m for m, slot in slots.items() if not (slot and slot.data.get("owner"))]
-    writes = [_put("accounts", name, _account(name, state, mode, foreign, stored, now), stored)]
-    mine = [t for t in trades if name in (t.main.account, t.hedge.account)]
-    if state.positions or mine or (stored is not None and stored.data.get("positions")):
-        writes.append(Replace("books", name, _book(name, state, mine, now)))
-    writes += _position_writes(engine, name, state, resting, slots, stored)
-    return writes
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A trade as it was read in this sweep: at rest, or ended."""
+
+    trade: Trade
+    version: str
+    unswept: bool
 
 
-def _account(
-    name: str, state: AccountState, mode: str, foreign: list[str], stored: Stored | None, now: datetime
-) -> Document:
-    before = stored.data if stored else {}
+@dataclass(slots=True)
+class Shard:
+    """One document of a book as it was read."""
+
+    version: str | None = None
+    lines: dict[str, Line] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Book:
+    """An account's book as it was read. One that is not intact remembers no trade and no owner."""
+
+    account: str
+    intact: bool
+    memory: Document
+    """Without what is remembered of positions and trades."""
+    positions: dict[str, Document]
+    """What was last written of each, by market."""
+    shards: list[Shard]
+
+    @property
+    def lines(self) -> dict[str, Line]:
+        return {id: line for shard in self.shards for id, line in shard.lines.items()}
+
+    @property
+    def foreign(self) -> list[str]:
+        return list(self.memory.get("foreign") or [])
+
+    @property
+    def unreadable_sweeps(self) -> int:
+        return int(self.memory.get("unreadable_sweeps") or 0)
+
+    @property
+    def sweeps(self) -> int:
+        return int(self.memory.get("sweeps") or 0)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def read_book(store: Store, account: str) -> Book:
+    """The account's book; rebuilt from the account's page, as far as that goes, when it is missing or was edited."""
+    stored = store.get("books", account)
+    if stored is not None:
+        try:
+            return _intact(store, account, stored)
+        except _MEANINGLESS:
+            pass
+    page = store.get("accounts", account)
+    return _lost(account, stored.version if stored else None, page.data if page else {})
+
+
+class _Edited(Exception):
+    pass
+
+
+_MEANINGLESS = (_Edited, KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
+
+
+def _intact(store: Store, account: str, stored: Stored) -> Book:
+    data = stored.data
+    shards = int(data["shards"])
+    book = Book(account, True, {k: v for k, v in data.items() if not k.startswith("z_")}, {}, [])
+    for number in range(shards):
+        part: Stored | None = stored if number == 0 else store.get("books", shard_id(account, number))
+        if part is None or part.data["seal"] != _seal_of(part.data):
+            raise _Edited
+        lines = [unpacked(row) for row in part.data["z_trades"]]
+        book.shards.append(Shard(part.version, {line.trade_id: line for line in lines}))
+        book.positions |= {str(row["market"]): row for row in part.data["z_positions"]}
+    _check(book.memory)
+    return book
+
+
+def _check(memory: Mapping[str, Any]) -> None:
+    """Raises what reading a number or a time of it raises."""
+    _ = Decimal(str(memory["equity_day_start_usd"])), Decimal(str(memory["equity_peak_usd"]))
+    _ = int(memory["unreadable_sweeps"]), memory["day_started_at"].tzinfo, list(memory["foreign"]), memory["mode"]
+
+
+def _lost(account: str, version: str | None, page: Mapping[str, Any]) -> Book:
+    memory = {name: page[name] for name in REMEMBERED if name in page}
+    try:
+        _check(memory)
+    except _MEANINGLESS:
+        memory = {}
+    positions: dict[str, Document] = {str(market): {} for market in page.get("positions") or []}
+    return Book(account, False, memory, positions, [Shard(version)])
+
+
+def _seal_of(data: Mapping[str, Any]) -> str:
+    remembered = [data.get(name) for name in REMEMBERED]
+    times = [str(value.timestamp()) if isinstance(value, datetime) else value for value in remembered]
+    return seal(data["z_trades"], data["account"], data["part"], data.get("shards"), times)
+
+
+def shard_id(account: str, number: int) -> str:
+    """The id of a document of a book."""
+    return f"{account}~{number}" if number else account
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Part:
+    """One document of a book as it shall be, with what must be written in its commit."""
+
+    shard: Shard
+    lines: dict[str, Line]
+    taken_back: list[Seen] = field(default_factory=list)
+    positions: list[Document] = field(default_factory=list)
+    pages: list[Merge] = field(default_factory=list)
+
+    def without_marks(self) -> Part:
+        """As it shall be when one of its trades changed meanwhile: those stay marked, their lines as they were."""
+        lines = dict(self.lines)
+        for seen in self.taken_back:
+            old = self.shard.lines.get(seen.trade.trade_id)
+            if old is not None:
+                lines[old.trade_id] = old
+            else:
+                lines.pop(seen.trade.trade_id, None)
+        return Part(self.shard, lines, [], self.positions, self.pages)
+
+
+def parts_of(book: Book, seen: Iterable[Seen]) -> list[Part]:
+    """The book's documents with the lines of the trades seen: new, changed, or gone because the trade ended."""
+    parts = [Part(shard, dict(shard.lines)) for shard in book.shards]
+    home = {id: part for part in parts for id in part.lines}
+    for one in seen:
+        id = one.trade.trade_id
+        part = home.get(id)
+        if part is None and one.trade.state not in ENDED:
+            part = next((p for p in parts if len(p.lines) < LINES_MAX), None)
+            if part is None:
+                parts.append(part := Part(Shard(), {}))
+        part = part or parts[0]
+        if one.unswept:
+            if len(part.taken_back) >= TAKEN_BACK_MAX:
+                continue
+            part.taken_back.append(one)
+        if one.trade.state in ENDED:
+            part.lines.pop(id, None)
+        else:
+            part.lines[id] = line_of(one.trade)
+    return parts
+
+
+def write_book(store: Store, book: Book, parts: list[Part], memory: Document, more: Sequence[Write]) -> None:
+    """Write the book's documents, the first one first. Raises Conflict when another sweep wrote meanwhile."""
+    while len(parts) > 1 and not (parts[-1].lines or parts[-1].positions or parts[-1].taken_back):
+        parts.pop()
+    for number, part in enumerate(parts):
+        if number >= len(book.shards):  # it may be left from when there were as many before
+            left = store.get("books", shard_id(book.account, number))
+            part.shard.version = left.version if left else None
+    memory = memory | {"shards": len(parts)}
+    for number, part in enumerate(parts):
+        early = part.pages[PAGES_MAX:]
+        for start in range(0, len(early), PAGES_MAX):
+            store.batch(early[start : start + PAGES_MAX])
+        beside = [*part.pages[:PAGES_MAX], *(more if number == 0 else ())]
+        try:
+            store.batch([*_part_writes(book.account, number, part, memory), *beside])
+        except (Conflict, Exists):
+            if not part.taken_back:
+                raise Conflict(f"books/{book.account} was written by another sweep") from None
+            try:
+                store.batch([*_part_writes(book.account, number, part.without_marks(), memory), *beside])
+            except (Conflict, Exists):
+                raise Conflict(f"books/{book.account} was written by another sweep") from None
+
+
+def _part_writes(account: str, number: int, part: Part, memory: Document) -> list[Write]:
+    rows = [packed(line) for line in part.lines.values()]
+    data: Document = {"part": number, "z_positions": part.positions, "z_trades": rows}
+    data |= memory if number == 0 else {"account": account, "summary": f"{account}: continued", "at": memory["at"]}
+    data["seal"] = _seal_of(data)
+    id, version = shard_id(account, number), part.shard.version
+    book: Write = Replace("books", id, data, version) if version else Create("books", id, data)
+    swept = (
+        Replace("trades", s.trade.trade_id, trade_document(s.trade) | {UNSWEPT: False}, s.version)
+        for s in part.taken_back
+    )
+    return [book, *swept]
+
+
+# -- what is remembered --------------------------------------------------------------------------
+
+
+def memory_of(book: Book, reading: Reading, foreign: Sequence[str], now: datetime, trades: int) -> Document:
+    """The account's figures and what must be remembered of it."""
+    before, state = book.memory, reading.state
     day = f"{now:%Y-%m-%d}"
     same_day = before.get("day") == day
     start = Decimal(str(before["equity_day_start_usd"])) if same_day else state.equity_usd
     peak = max(Decimal(str(before.get("equity_peak_usd", "0"))), state.equity_usd)
     ratio = state.margin_ratio
-    return {
-        "account": name,
-        "at": state.at,
-        "mode": mode,
+    distances = [d for p in state.positions if (d := p.liquidation_distance) is not None]
+    return _kept(before) | {
+        "account": book.account,
+        "at": now,
+        "read_at": state.at,
+        "mode": reading.mode,
         "equity_usd": plain(state.equity_usd),
         "free_usd": plain(state.free_usd),
         "margin_used_usd": plain(state.margin_used_usd),
         "margin_ratio": plain(cents(ratio, 4)) if ratio is not None else None,
+        "liquidation_distance": plain(cents(min(distances))) if distances else None,
         "day": day,
         "equity_day_start_usd": plain(start),
         "day_started_at": before.get("day_started_at", state.at) if same_day else state.at,
         "day_pnl_usd": plain(state.equity_usd - start),
         "equity_peak_usd": plain(peak),
-        "drawdown_percent": plain(cents((1 - state.equity_usd / peak) * 100, 4)) if peak > 0 else "0",
-        "positions": [p.market for p in state.positions],
-        "foreign": foreign,
+        "positions": len(state.positions),
+        "trades": trades,
+        "foreign": list(foreign),
         "unreadable_sweeps": 0,
-        "summary": f"{name}: equity {state.equity_usd:.2f}, day {state.equity_usd - start:+.2f} USD, mode {mode}",
+        "sweeps": book.sweeps + 1,
+        "summary": f"{book.account}: {len(state.positions)} positions, {trades} trades, "
+        f"equity {state.equity_usd:.2f}, mode {reading.mode}",
     }
 
 
-def _unread(name: str, stored: Stored | None, now: datetime) -> Document:
-    before = dict(stored.data) if stored else {"account": name}
-    missed = int(before.get("unreadable_sweeps", 0)) + 1
-    return before | {
-        "unreadable_sweeps": missed,
-        "summary": f"{name}: not readable for {missed} sweeps",
-        "tried_at": now,
-    }
+def memory_unread(book: Book, now: datetime) -> Document:
+    """What is remembered of an account that could not be read."""
+    missed = book.unreadable_sweeps + 1
+    unknown = {"mode": "", "day": "", "day_started_at": now, "equity_day_start_usd": "0", "equity_peak_usd": "0"}
+    return (
+        unknown
+        | {"foreign": []}
+        | _kept(book.memory)
+        | {
+            "account": book.account,
+            "at": now,
+            "unreadable_sweeps": missed,
+            "sweeps": book.sweeps + 1,
+            "summary": f"{book.account}: not readable for {missed} sweeps",
+        }
+    )
 
 
-def _book(name: str, state: AccountState, trades: list[Trade], now: datetime) -> Document:
-    return {
+def _kept(memory: Document) -> Document:
+    """What the next book takes over from the one before."""
+    names = (*REMEMBERED, *FIGURES, "positions", "trades", "page_due", "page_equity_usd", "read_at")
+    return {name: memory[name] for name in names if name in memory}
+
+
+# -- the account's page --------------------------------------------------------------------------
+
+
+def page_is_news(book: Book, memory: Document) -> bool:
+    """Whether a person should not wait for this page's turn: mode, day, foreign positions, readability."""
+    return not book.intact or any(
+        book.memory.get(name) != memory.get(name) for name in ("mode", "day", "foreign", "unreadable_sweeps")
+    )
+
+
+def page_is_due(book: Book, memory: Document, markets: Collection[str]) -> bool:
+    """Whether the page should be written before others: other markets are held, or equity moved by 1 %."""
+    if book.memory.get("page_due") or set(book.positions) != set(markets):
+        return True
+    written = Decimal(str(book.memory.get("page_equity_usd", "0")))
+    return abs(Decimal(memory["equity_usd"]) - written) * 100 >= abs(written)
+
+
+def page_write(memory: Document, reading: Reading | None) -> Write:
+    """The account's page for a person, written blind: nothing is decided by it while the book is there."""
+    name = str(memory["account"])
+    if reading is None:
+        said = {"unreadable_sweeps": memory["unreadable_sweeps"], "summary": memory["summary"]}
+        return Merge("accounts", name, said | {"account": name, "tried_at": memory["at"]})
+    equity, peak = Decimal(memory["equity_usd"]), Decimal(memory["equity_peak_usd"])
+    page = {field: memory[field] for field in (*REMEMBERED, *FIGURES)} | {
         "account": name,
-        "at": now,
-        "positions": [_line(p) for p in state.positions],
-        "trades": [{"trade_id": t.trade_id, "state": t.state.value, "summary": t.summary} for t in trades],
-        "summary": f"{name}: {len(state.positions)} positions, {len(trades)} trades",
+        "at": memory["read_at"],
+        "drawdown_percent": plain(cents((1 - equity / peak) * 100, 4)) if peak > 0 else "0",
+        "positions": [p.market for p in reading.state.positions],
+        "summary": f"{name}: equity {equity:.2f}, day {Decimal(memory['day_pnl_usd']):+.2f} USD, mode {memory['mode']}",
     }
+    return Replace("accounts", name, page)
 
 
-def _line(position: Position) -> Document:
+# -- the positions' pages ------------------------------------------------------------------------
+
+
+def fill_positions(
+    book: Book,
+    parts: list[Part],
+    reading: Reading,
+    owner: Callable[[Position], str],
+    at_entry: Callable[[Position], Decimal | None],
+) -> None:
+    """Put the positions into the book's documents, and beside them the pages of those that changed."""
+    rows: list[tuple[Document, Merge | None]] = []
+    for market in dict.fromkeys([*sorted(reading.positions), *book.positions]):
+        position = reading.positions.get(market)
+        before = book.positions.get(market, {})
+        row = _row(position, owner, at_entry, reading.orders.get(market, ()), before) if position else {}
+        stops = row["stops"] if row else _stops(reading.orders.get(market, ()))
+        changed = any(before.get(name) != row.get(name) for name in ("size", "stops", "left_percent"))
+        page = _page(book.account, market, stops, row, reading.state) if changed or not row else None
+        rows.append((row, page))
+    kept = [row for row, _ in rows if row]
+    while len(parts) * POSITIONS_MAX < len(kept):
+        parts.append(Part(Shard(), {}))
+    number = 0
+    for row, page in rows:
+        part = parts[min(number // POSITIONS_MAX, len(parts) - 1)]
+        if page is not None:
+            part.pages.append(page)
+        if row:
+            part.positions.append(row)
+            number += 1
+
+
+def carry_positions(book: Book, parts: list[Part]) -> None:
+    """Keep what is remembered of the positions of an account that could not be read."""
+    rows = [row for row in book.positions.values() if row]
+    while len(parts) * POSITIONS_MAX < len(rows):
+        parts.append(Part(Shard(), {}))
+    for number, row in enumerate(rows):
+        parts[number // POSITIONS_MAX].positions.append(row)
+
+
+def _row(
+    position: Position,
+    owner: Callable[[Position], str],
+    at_entry: Callable[[Position], Decimal | None],
+    orders: Sequence[RestingOrder],
+    before: Mapping[str, Any],
+) -> Document:
     distance, ratio = position.liquidation_distance, position.margin_ratio
+    left = fraction_left(at_entry(position), position)
     return {
         "market": position.market,
         "size": plain(position.size),
@@ -98,49 +394,51 @@ def _line(position: Position) -> Document:
         "liquidation_price": plain(position.liquidation_price) if position.liquidation_price else None,
         "liquidation_distance": plain(cents(distance)) if distance is not None else None,
         "margin_ratio": plain(cents(ratio, 4)) if ratio is not None else None,
-        "margin_used_usd": plain(position.margin_used_usd),
-        "maintenance_usd": plain(position.maintenance_usd),
-        "leverage": position.leverage,
-        "isolated": position.isolated,
-        "funding_paid_usd": plain(position.funding_paid_usd),
+        "left_percent": bucket(left, before.get("left_percent")),
+        "owner": owner(position),
+        "stops": _stops(orders),
     }
 
 
-def _position_writes(
-    engine: Engine,
-    name: str,
+def _stops(orders: Sequence[RestingOrder]) -> list[str]:
+    return [plain(o.trigger_price) for o in orders if o.kind is OrderKind.STOP and o.trigger_price]
+
+
+def bucket(left: Decimal | None, before: object) -> int | None:
+    """The share of the liquidation distance at entry that is left, in steps of 10 %; one is kept 3 % beyond its ends.
+
+    Above 100 % it says 100. None: cannot be liquidated.
+    """
+    if left is None:
+        return None
+    percent = min(max(left, ZERO) * 100, Decimal("109.9"))
+    if isinstance(before, int) and before - 3 <= percent < before + 13:
+        return before
+    return int(percent // 10) * 10
+
+
+def _page(
+    account: str,
+    market: str,
+    stops: list[str],
+    row: Mapping[str, Any],
     state: AccountState,
-    resting: Sequence[RestingOrder],
-    slots: dict[str, Stored | None],
-    account: Stored | None,
-) -> list[Write]:
-    """Positions whose size or stop changed since they were last written, also those that are gone."""
-    writes: list[Write] = []
-    before = list(account.data.get("positions", [])) if account else []
-    for market in dict.fromkeys([*slots, *before]):
-        slot = slots[market] if market in slots else engine.store.get("positions", account_market(name, market))
-        position = state.position(market)
-        size = plain(position.size) if position else "0"
-        stops = [
-            plain(o.trigger_price)
-            for o in resting
-            if o.market == market and o.kind is OrderKind.STOP and o.trigger_price
-        ]
-        seen = {"size": size, "stops": stops}
-        if slot and {k: slot.data.get(k) for k in seen} == seen:
-            continue
-        data: Document = dict(slot.data) if slot else {"account": name, "market": market, "owner": ""}
-        owner = data.get("owner") or "nobody"
-        data |= seen | {
+) -> Merge:
+    """What a person reads of a position. Who owns the slot is not touched: that is the trade's to write."""
+    size, left = (str(row["size"]), row["left_percent"]) if row else ("0", None)
+    share = f", {left} % of its liquidation distance left" if left is not None else ""
+    return Merge(
+        "positions",
+        account_market(account, market),
+        {
+            "account": account,
+            "market": market,
+            "size": size,
+            "stops": stops,
+            "left_percent": left,
             "at": state.at,
-            "entry_price": plain(position.entry_price) if position else None,
-            "liquidation_price": plain(position.liquidation_price) if position and position.liquidation_price else None,
-            "summary": f"{name} {market}: {size}, held for {owner}",
-        }
-        id = account_market(name, market)
-        writes.append(_put("positions", id, data, slot))
-    return writes
-
-
-def _put(collection: str, id: str, data: Document, stored: Stored | None) -> Write:
-    return Replace(collection, id, data, stored.version) if stored else Create(collection, id, data)
+            "entry_price": row.get("entry_price"),
+            "liquidation_price": row.get("liquidation_price"),
+            "summary": f"{account} {market}: {size}, stop {', '.join(stops) or 'none'}{share}",
+        },
+    )

@@ -20,6 +20,7 @@ from twinleg.domain.orders import (
     Side,
 )
 from twinleg.domain.trades import Leg, Trade
+from twinleg.domain.watched import WatchedLeg
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.ports import Venue
 from twinleg.engine.system import Engine
@@ -34,9 +35,13 @@ TRIGGER_SLIPPAGE_BPS = Decimal(1000)
 """Market triggers execute within 10 % (Source: Hyperliquid docs, TP/SL orders)."""
 
 
-def held(leg: Leg, state: AccountState) -> tuple[Decimal, Position | None]:
+def held(leg: WatchedLeg, state: AccountState) -> tuple[Decimal, Position | None]:
     """(base size held in the leg's own direction, the position). A position the other way round counts as none."""
-    position = state.position(leg.market)
+    return held_by(leg, state.position(leg.market))
+
+
+def held_by(leg: WatchedLeg, position: Position | None) -> tuple[Decimal, Position | None]:
+    """As `held`, of the position in the leg's market."""
     if position is None or (position.size > 0) != (leg.side is Side.BUY):
         return ZERO, None
     return abs(position.size), position
@@ -108,7 +113,7 @@ def guards(
     return stop, target
 
 
-def is_guarded(leg: Leg, resting: tuple[RestingOrder, ...]) -> bool:
+def is_guarded(leg: WatchedLeg, resting: tuple[RestingOrder, ...]) -> bool:
     """Whether a reduce-only stop for the whole of what is open rests at the venue, at the leg's stop price."""
     return any(
         order.market == leg.market
@@ -121,7 +126,7 @@ def is_guarded(leg: Leg, resting: tuple[RestingOrder, ...]) -> bool:
     )
 
 
-def is_past_stop(leg: Leg, mark: Decimal) -> bool:
+def is_past_stop(leg: WatchedLeg, mark: Decimal) -> bool:
     """Whether the mark stands at the leg's stop price or beyond: no stop can rest there any more."""
     return (mark - leg.stop_price) * leg.side.sign <= 0
 

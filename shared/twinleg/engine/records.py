@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from twinleg.domain.errors import InvariantBroken
 from twinleg.domain.money import plain
-from twinleg.engine.ports import Document, Store
+from twinleg.engine.ports import Document, Store, Stored
 
 DESK_ID = "desk"
 """The control document that holds what caps are counted on: open trades, recent entries and unwinds."""
@@ -38,13 +38,17 @@ def _plain(value: Any) -> Any:
 def read[Model: BaseModel](store: Store, collection: str, id: str, model: type[Model]) -> tuple[Model, str] | None:
     """A record and its version, or None. Raises InvariantBroken when a person's edit left one that means nothing."""
     stored = store.get(collection, id)
-    if stored is None:
-        return None
+    return None if stored is None else (parsed(collection, stored, model), stored.version)
+
+
+def parsed[Model: BaseModel](collection: str, stored: Stored, model: type[Model]) -> Model:
+    """The record in a document. Raises InvariantBroken when it means nothing."""
     try:
-        return model.model_validate(stored.data), stored.version
+        return model.model_validate(stored.data)
     except ValidationError as error:
         field = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
-        raise InvariantBroken(f"{collection}/{id}: its {field or 'content'} is none that was ever written") from None
+        where = f"{collection}/{stored.id}: its {field or 'content'}"
+        raise InvariantBroken(f"{where} is none that was ever written") from None
 
 
 class DeskBook(BaseModel):

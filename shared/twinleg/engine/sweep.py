@@ -1,8 +1,14 @@
 """on_sweep: each minute, reconcile what we recorded with what the venues hold, and protect it.
 
-In this order: read every account; take up trades that rest between states; protect each open trade
-(leg gone, stop missing, ladder, time and net limits); look for positions nobody recorded; breakers;
-FLATTEN. One trade's or account's trouble never keeps the others from being looked after.
+In this order: read every account; find the trades that need a look; protect each of them (leg gone, stop missing,
+ladder, time and net limits) or take it up where it rests between states; look for positions nobody recorded;
+breakers; FLATTEN. One trade's or account's trouble never keeps the others from being looked after.
+
+A quiet minute costs a few documents, however many positions there are. The books remember a line of each trade, and
+every line is judged against what the venues hold by the very rules that judge the trade itself (`watch.is_quiet`). A
+trade is read and looked after when its line is not quiet, when somebody wrote it since its line was made (its document
+is marked `unswept`), when it owns a position that no line explains, and once in a while in its turn. Under FLATTEN,
+and whenever a book is missing, edited or unreadable, everything is read.
 """
 
 from __future__ import annotations
@@ -10,53 +16,51 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
-from twinleg.domain.errors import Conflict, InvariantBroken, OutcomeUnknown, TwinlegError
+from twinleg.domain.errors import Conflict, InvariantBroken, TwinlegError
 from twinleg.domain.ids import account_market, client_order_id
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO, plain
-from twinleg.domain.orders import (
-    AccountState,
-    AckState,
-    LegRole,
-    OrderKind,
-    OrderRequest,
-    Position,
-    Purpose,
-    RestingOrder,
-    Side,
+from twinleg.domain.orders import OrderKind, OrderRequest, Position, Purpose, RestingOrder, Side
+from twinleg.domain.trades import ENDED, Trade, TradeState
+from twinleg.domain.watched import Watched, WatchedLeg
+from twinleg.engine.books import (
+    Book,
+    Part,
+    Seen,
+    carry_positions,
+    fill_positions,
+    memory_of,
+    memory_unread,
+    page_is_due,
+    page_is_news,
+    page_write,
+    parts_of,
+    read_book,
+    write_book,
 )
-from twinleg.domain.trades import ENDED, Leg, Trade, TradeState
-from twinleg.engine.books import account_writes
-from twinleg.engine.closing import why_gone
-from twinleg.engine.legs import crossing_price, held, is_guarded, is_past_stop, read_leg, role_name, venue_of
+from twinleg.engine.legs import crossing_price
+from twinleg.engine.lines import Line, line_of
+from twinleg.engine.measures import measure
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
-from twinleg.engine.pages import trade_document
-from twinleg.engine.ports import AddMargin, CancelOrders, PlaceReduction, Replace, Stored
-from twinleg.engine.records import document
+from twinleg.engine.pages import UNSWEPT
+from twinleg.engine.ports import CancelOrders, Document, Merge, PlaceReduction, Replace, Stored, Write
+from twinleg.engine.protect import Protection
+from twinleg.engine.records import document, parsed
 from twinleg.engine.saga import Saga
 from twinleg.engine.system import Engine
+from twinleg.engine.watch import Reading, at_rest, is_quiet
 from twinleg.risk import breakers, ladder
-from twinleg.risk.limits import Limits
 
 log = logging.getLogger("twinleg")
 
 UNREADABLE_SWEEPS_MAX = 3
 """An account that cannot be read this many sweeps in a row stops entries until a person resumes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One account as read in this sweep."""
-
-    state: AccountState
-    resting: tuple[RestingOrder, ...]
-    mode: str
 
 
 def on_sweep(engine: Engine) -> str:
@@ -73,22 +77,34 @@ class Sweep:
         self.book = self.saga.book
         self.failures: list[TwinlegError] = []
         self.done: list[str] = []
+        self.protection = Protection(engine, self.saga, self._read, self._attempt, self.done)
+        self.readings: dict[str, Reading | None] = {}
+        self.books: dict[str, Book] = {}
+        self.asked = False
+        self.unswept: dict[str, Stored] = {}
+        self.seen: dict[str, Seen] = {}
+        self.holders: dict[tuple[str, str], Watched] = {}
+        """The trade that holds an account's market, as far as lines and the trades read in this sweep say."""
 
     def run(self) -> str:
+        started = self.engine.now()
         control, _ = self.engine.control()
-        accounts = {name: self.engine.store.get("accounts", name) for name in self.engine.desk.accounts}
-        readings = {name: self._read(name) for name in self.engine.desk.accounts}
-        for trade_id in self._trade_ids(readings):
-            self._attempt(partial(self._look_after, trade_id, control, readings))
+        self.readings = self._read_all()
+        self._remember()
+        everything = control.state is Halt.FLATTEN or not self._remembered
+        for trade_id in self._worth_a_look(everything):
+            self._attempt(partial(self._consider, trade_id, control))
         if self.done:  # what was read before is no longer what is there
-            readings = {name: self._read(name) for name in readings}
-        for name, reading in readings.items():
+            self.readings = self._read_all()
+        foreign = {name: list(book.foreign) for name, book in self.books.items()}
+        for name, reading in self.readings.items():
             if reading is not None:
-                self._attempt(partial(self._foreign, name, reading, accounts[name], control))
-        self._attempt(lambda: self._breakers(control, readings, accounts))
-        self._attempt(lambda: self._record(readings, accounts))
+                self._attempt(partial(self._foreign, name, reading, control, everything, foreign))
+        self._attempt(lambda: self._breakers(control))
+        self._attempt(lambda: self._record(foreign))
         if control.state is Halt.FLATTEN:
             self._attempt(self._flat_yet)
+        self._measure(started)
         if self.failures:
             raise self.failures[0]
         return "; ".join(self.done) or "nothing to do"
@@ -106,212 +122,170 @@ class Sweep:
             broken.__cause__ = surprise
             self.failures.append(broken)
 
-    def _trade_ids(self, readings: dict[str, Reading | None]) -> list[str]:
-        """Every open trade: those listed, and those that own a position although no list names them (any more)."""
-        listed: list[str] = []
-        self._attempt(lambda: listed.extend(self.book.desk()[0].open_trades))
-        positions = [p for reading in readings.values() if reading for p in reading.state.positions]
-        return list(dict.fromkeys([*listed, *(owner for p in positions if (owner := self._owner(p)))]))
+    # -- what is there, and what we remember -----------------------------------------------------
+
+    def _read_all(self) -> dict[str, Reading | None]:
+        return {name: self._read(name) for name in self.engine.desk.accounts}
 
     def _read(self, name: str) -> Reading | None:
         venue = self.engine.venues.of(name)
         try:
-            return Reading(venue.account(name), venue.open_orders(name), venue.mode(name))
+            return Reading.of(venue.account(name), venue.open_orders(name), venue.mode(name))
         except TwinlegError as failure:
             self.failures.append(failure)
             return None
 
+    def _remember(self) -> None:
+        """Which trades were written since their line was made, and then the books: in this order.
+
+        A mark is taken back in the very commit that stores the line. So a trade without a mark when we ask has its
+        line in every book we read afterwards.
+        """
+        self._attempt(self._ask)
+        for name in self.engine.desk.accounts:
+            self._attempt(partial(self._open_book, name))
+        for line in self._lines().values():
+            self._holds(line)
+        for stored in self.unswept.values():
+            with suppress(TwinlegError):  # said when it is considered
+                trade = parsed("trades", stored, Trade)
+                if trade.state in ENDED:
+                    self._holds_no_more(trade)
+                elif trade.state is not TradeState.PROPOSED:
+                    self._holds(trade)
+
+    def _ask(self) -> None:
+        self.unswept = {s.id: s for s in self.engine.store.query("trades", {UNSWEPT: True})}
+        self.asked = True
+
+    def _open_book(self, name: str) -> None:
+        self.books[name] = read_book(self.engine.store, name)
+
+    @property
+    def _remembered(self) -> bool:
+        """Whether the books can be believed."""
+        books = self.books.values()
+        return self.asked and len(books) == len(self.readings) and all(book.intact for book in books)
+
+    def _lines(self) -> dict[str, Line]:
+        return {id: line for book in self.books.values() for id, line in book.lines.items()}
+
+    def _holds(self, trade: Watched) -> None:
+        for leg in (trade.main, trade.hedge):
+            self.holders[leg.account, leg.market] = trade
+
+    def _holds_no_more(self, trade: Trade) -> None:
+        for leg in trade.legs:
+            holder = self.holders.get((leg.account, leg.market))
+            if holder is not None and holder.trade_id == trade.trade_id:
+                del self.holders[leg.account, leg.market]
+
     # -- trades ----------------------------------------------------------------------------------
 
-    def _look_after(self, trade_id: str, control: Control, readings: dict[str, Reading | None]) -> None:
-        trade, version = self.book.load(trade_id)
-        if trade.state in ENDED:
-            return
-        leaving = control.state is Halt.FLATTEN and trade.state in FLATTENED
-        if trade.requests_waiting or not (leaving or trade.state in RESTING):
-            self._take_up(trade)
-            trade, version = self.book.load(trade_id)
-            leaving = control.state is Halt.FLATTEN and trade.state in FLATTENED
-            if not leaving:
-                return
-        if leaving:
-            self._leave(trade, version, f"FLATTEN by {control.by}: {control.why}")
-            return
-        main, hedge = readings.get(trade.main.account), readings.get(trade.hedge.account)
-        if main is None or hedge is None:
-            self._guard(trade, version, readings)
-            return
-        self._protect(trade, version, main, hedge)
+    def _worth_a_look(self, everything: bool) -> list[str]:
+        """The trades whose records are read in this sweep."""
+        ids = dict.fromkeys(self.unswept)
+        lines = self._lines()
+        if everything:
+            self._attempt(lambda: ids.update(dict.fromkeys(self.book.desk()[0].open_trades)))
+            ids |= dict.fromkeys(lines)
+        else:
+            ids |= {id: None for id, line in lines.items() if id not in ids and not self._is_quiet(line)}
+            self._attempt(lambda: ids.update(dict.fromkeys(self._in_turn(lines))))
+        for position in self._positions():
+            if everything or not (self._holder(position) or self._known_foreign(position)):
+                self._attempt(partial(lambda p: ids.update(dict.fromkeys(self._slot_owner(p))), position))
+        return list(ids)
 
-    def _take_up(self, trade: Trade) -> None:
-        """Go on with a trade that rests between states; one that stays undecided too long is a person's."""
-        self.done.append(f"took up {trade.trade_id} at {trade.state}")
-        try:
-            self.saga.advance(trade.trade_id)
-        except OutcomeUnknown as unknown:
-            limit = self.engine.limits(trade.intent.strategy).person_after_seconds
-            if (self.engine.now() - trade.updated_at).total_seconds() > limit:
-                self.saga.needs_a_person(*self.book.load(trade.trade_id), f"undecided for over {limit} s: {unknown}")
-            raise
+    def _is_quiet(self, trade: Watched) -> bool:
+        main, hedge = self.readings.get(trade.main.account), self.readings.get(trade.hedge.account)
+        return is_quiet(trade, main, hedge, self.engine.now(), self.engine.limits(trade.strategy))
 
-    def _protect(self, trade: Trade, version: str, main: Reading, hedge: Reading) -> None:
-        """Each open trade, and each that waits for a person: nobody's absence keeps a leg from being protected."""
-        if _sizes(trade, main, hedge) != (trade.main.size_open, trade.hedge.size_open):
-            self._changed(trade, version)
-            main_again, hedge_again = self._read(trade.main.account), self._read(trade.hedge.account)
-            trade, version = self.book.load(trade.trade_id)
-            if trade.state not in RESTING or main_again is None or hedge_again is None:
-                return
-            main, hedge = main_again, hedge_again
-        if not any(_sizes(trade, main, hedge)):
-            return
-        self._attempt(partial(self._guard, trade, version, {trade.main.account: main, trade.hedge.account: hedge}))
-        trade, version = self.book.load(trade.trade_id)
-        if trade.state not in RESTING:
-            return
-        positions = held(trade.main, main.state)[1], held(trade.hedge, hedge.state)[1]
-        equity = main.state.equity_usd + hedge.state.equity_usd
-        limits = self.engine.limits(trade.intent.strategy)
-        reason = (
-            ladder.time_limit(trade, self.engine.now())
-            or ladder.net_stop(trade, *positions, equity, limits)
-            or ladder.net_target(trade, *positions, equity, limits)
-            or ladder.hedge_drift(trade, *positions, limits)
-        )
-        if reason:
-            self._leave(trade, version, reason)
-            return
-        self._climb(trade, version, positions, main.state, hedge.state, limits)
+    @property
+    def _turn(self) -> int:
+        """Counts the sweeps: what is done only once in a while goes by it."""
+        return next((book.sweeps for book in self.books.values()), 0)
 
-    def _climb(
-        self,
-        trade: Trade,
-        version: str,
-        positions: tuple[Position | None, Position | None],
-        main: AccountState,
-        hedge: AccountState,
-        limits: Limits,
-    ) -> None:
-        """The protection ladder: warn, add margin, cut both legs in proportion, close both."""
-        reading = ladder.rung_of(trade, *positions, limits)
-        trade = trade.marked(*positions, self.engine.now())
-        rung = ladder.Rung
-        if reading.rung is rung.CLOSE or (reading.rung is rung.CUT and trade.state is TradeState.NEEDS_A_PERSON):
-            self._leave(trade, version, f"ladder: {reading.reason}")
-        elif reading.rung is rung.CUT:
-            cut = trade.to(
-                TradeState.REDUCING, why_closed=f"ladder cut: {reading.reason}", cut=True, rung=reading.rung.label,
-                closing_fraction=limits.cut_percent / 100, sequence=trade.sequence + 1,
-            )  # fmt: skip
-            self.book.write(trade, version, cut)
-            self.saga.advance(trade.trade_id)
-            self.done.append(f"cut {trade.trade_id}")
-        elif reading.rung is rung.MARGIN and not trade.margin_added:
-            role = reading.leg or LegRole.MAIN
-            position = positions[0] if role is LegRole.MAIN else positions[1]
-            self._add_margin(trade, version, role, position, main if role is LegRole.MAIN else hedge, limits)
-        elif reading.rung.label != trade.rung:
-            self.book.write(trade, version, trade.model_copy(update={"rung": reading.rung.label}))
-            if reading.rung is not rung.NONE:
-                self._say(EventKind.WARNED, trade, reading.reason)
+    def _in_turn(self, lines: dict[str, Line]) -> list[str]:
+        """Every other sweep, one line or known foreign position is held against its record, however quiet it is.
 
-    def _add_margin(
-        self,
-        trade: Trade,
-        version: str,
-        role: LegRole,
-        position: Position | None,
-        state: AccountState,
-        limits: Limits,
-    ) -> None:
-        leg = trade.leg(role)
-        rules = venue_of(self.engine, leg).rules(leg.market)
-        usd = ladder.margin_to_add_usd(position, rules, limits, state.free_usd) if position else ZERO
-        added = trade.model_copy(update={"margin_added": True, "rung": ladder.Rung.MARGIN.label})
-        if usd <= 0:
-            self.book.write(trade, version, added)
-            self._say(EventKind.WARNED, trade, f"{role_name(role)}: no free collateral to add")
-            return
-        record = self.book.path.perform(
-            AddMargin(leg.account, leg.market, usd),
-            trade_id=trade.trade_id,
-            claim=lambda _: [Replace("trades", trade.trade_id, trade_document(added), version)],
-        )
-        self._say(EventKind.MARGIN_ADDED, trade, f"{plain(usd)} USD to the {role_name(role)}: {record.state}")
-        self.done.append(f"added margin to {trade.trade_id}")
-
-    def _leave(self, trade: Trade, version: str, reason: str) -> None:
-        self.book.write(trade, version, trade.to(TradeState.CLOSING, why_closed=reason))
-        self.saga.advance(trade.trade_id)
-        self.done.append(f"closed {trade.trade_id}: {reason}")
-
-    def _changed(self, trade: Trade, version: str) -> None:
-        """A leg is not what the record says: read its fills; when it is gone, close the other."""
-        noted = trade
-        gone = False
-        for role in LegRole:
-            leg, size, _ = read_leg(self.engine, trade, trade.leg(role))
-            if size == 0 and leg.size_open != 0:
-                leg = self.saga.closing.explained(noted, leg)
-            elif leg.size_open != size:
-                leg = self._adopted(trade, role, size)
-            gone = gone or leg.size_open == 0
-            noted = noted.with_leg(leg)
-        if gone:
-            why = why_gone(noted) or "a leg is gone"
-            self.book.write(trade, version, noted.to(TradeState.CLOSING, why_closed=why))
-            self.saga.advance(trade.trade_id)
-            self.done.append(f"closed {trade.trade_id}: {why}")
-        elif noted != trade:
-            self.book.write(trade, version, noted)
-            self._say(EventKind.CORRECTED, trade, "sizes corrected to what the venue holds")
-
-    def _adopted(self, trade: Trade, role: LegRole, size: Decimal) -> Leg:
-        """The leg with what the venue holds, believed when two reads at least 5 s apart agree (TRUTH)."""
-        self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
-        leg, again, _ = read_leg(self.engine, trade, trade.leg(role))
-        if again != size or leg.size_open == again:
-            return leg
-        return leg.model_copy(update={"size_closed": leg.size_filled - again})
-
-    def _guard(self, trade: Trade, version: str, readings: dict[str, Reading | None]) -> None:
-        """Re-arm every stop that should rest at the venue and does not. Where none can rest, the trade is left.
-
-        A stop that fired and found nobody to trade with is spent, and the venue takes no other at a price the mark
-        has passed; nor may a leg stay open where the venue refuses its stop.
+        So a hand's edit of a trade is taken up, though nobody marked it: it is marked now, and looked after.
         """
-        for role in LegRole:
-            leg = trade.leg(role)
-            reading = readings.get(leg.account)
-            if reading is None or leg.size_open == 0 or is_guarded(leg, reading.resting):
-                continue
-            position = held(leg, reading.state)[1]
-            if position is None:
-                continue
-            refused = f"its stop at {plain(leg.stop_price)} does not rest at the venue"
-            if not is_past_stop(leg, position.mark_price):
-                self.saga.closing.place_guards(trade, version, trade, leg)
-                trade, version = self.book.load(trade.trade_id)
-                stop = trade.leg(role).placed(Purpose.STOP)
-                if stop and stop.state in (AckState.WAITING, AckState.RESTING):
-                    self._say(
-                        EventKind.PROTECTED, trade, f"{role_name(role)}: its stop was missing and is placed again"
-                    )
-                    self.done.append(f"re-armed {trade.trade_id}")
-                    continue
-                refused = f"{refused} and is refused: {stop.reason if stop else 'no answer'}"
-            self._leave(trade, version, f"{role_name(role)}: {refused}, mark {plain(position.mark_price)}")
+        strange = [(name, market) for name, book in self.books.items() for market in book.foreign]
+        checks: list[str | tuple[str, str]] = [*sorted(lines.keys() - self.unswept.keys()), *sorted(strange)]
+        if not checks or self._turn % 2 == 0:
+            return []
+        check = checks[self._turn // 2 % len(checks)]
+        if isinstance(check, tuple):
+            return self._owner_of_slot(*check)
+        stored = self.engine.store.get("trades", check)
+        if stored is not None:
+            trade = parsed("trades", stored, Trade)
+            if at_rest(trade) and line_of(trade) == lines[check]:
+                return []
+            if not stored.data.get(UNSWEPT):
+                self.engine.store.batch([Merge("trades", check, {UNSWEPT: True})])
+        return [check]
+
+    def _consider(self, trade_id: str, control: Control) -> None:
+        """Read a trade, and look after it unless it needs nothing."""
+        stored = self.unswept.get(trade_id) or self._stored(trade_id)
+        trade = parsed("trades", stored, Trade)
+        if trade.state is TradeState.PROPOSED and self.engine.now() <= trade.intent.expires_at:
+            return  # its message is being carried out
+        if not self._needs_nothing(trade, control):
+            self.protection.look_after(trade_id, control, self.readings)
+            stored = self._stored(trade_id)
+            trade = parsed("trades", stored, Trade)
+        if trade.state in ENDED:
+            self._holds_no_more(trade)
+        elif at_rest(trade):
+            self._holds(trade)
+        else:
             return
+        self.seen[trade_id] = Seen(trade, stored.version, stored.data.get(UNSWEPT) is not False)
 
-    def _say(self, kind: EventKind, trade: Trade, summary: str) -> None:
-        self.engine.announce(kind, summary, trade_id=trade.trade_id, market=trade.main.market)
+    def _needs_nothing(self, trade: Trade, control: Control) -> bool:
+        if trade.state in ENDED:
+            return True
+        return control.state is not Halt.FLATTEN and at_rest(trade) and self._is_quiet(trade)
 
-    # -- orphans ---------------------------------------------------------------------------------
+    def _stored(self, trade_id: str) -> Stored:
+        stored = self.engine.store.get("trades", trade_id)
+        if stored is None:
+            raise InvariantBroken(f"trade {trade_id} has no record")
+        return stored
 
-    def _foreign(self, name: str, reading: Reading, account: Stored | None, control: Control) -> None:
+    # -- positions and orphans -------------------------------------------------------------------
+
+    def _positions(self) -> list[Position]:
+        return [p for reading in self.readings.values() if reading for p in reading.state.positions]
+
+    def _holder(self, position: Position) -> Watched | None:
+        return self.holders.get((position.account, position.market))
+
+    def _known_foreign(self, position: Position) -> bool:
+        """Whether the book says that nobody owns it. A trade that took the slot since then is marked, and holds it."""
+        book = self.books.get(position.account)
+        return book is not None and book.intact and position.market in book.foreign
+
+    def _slot_owner(self, position: Position) -> list[str]:
+        return self._owner_of_slot(position.account, position.market)
+
+    def _owner_of_slot(self, account: str, market: str) -> list[str]:
+        """The id of the trade that holds the slot, if one does."""
+        slot = self.engine.store.get("positions", account_market(account, market))
+        owner = str(slot.data.get("owner") or "") if slot else ""
+        return [owner] if owner else []
+
+    def _foreign(
+        self, name: str, reading: Reading, control: Control, everything: bool, foreign: dict[str, list[str]]
+    ) -> None:
         """Positions nobody recorded: said once, and closed when the person chose so (or under FLATTEN)."""
-        found = [p for p in reading.state.positions if not self._owned(p)]
-        known = set(account.data.get("foreign", [])) if account else set()
+        book = self.books.get(name)
+        known = set(book.foreign) if book else set()
+        found = [p for p in reading.state.positions if self._is_nobodys(p, everything)]
+        foreign[name] = [p.market for p in found]
         for position in found:
             if position.market not in known:
                 self.engine.announce(
@@ -323,20 +297,17 @@ class Sweep:
             if self.engine.desk.limits.foreign == "close" or control.state is Halt.FLATTEN:
                 self._close_orphan(name, position)
 
-    def _owned(self, position: Position) -> bool:
-        return bool(self._owner(position))
-
-    def _owner(self, position: Position) -> str:
-        """The id of the trade that holds the position's slot; empty when none does."""
-        slot = self.engine.store.get("positions", account_market(position.account, position.market))
-        return str(slot.data.get("owner") or "") if slot else ""
+    def _is_nobodys(self, position: Position, everything: bool) -> bool:
+        if self._holder(position):
+            return False
+        return (self._known_foreign(position) and not everything) or not self._slot_owner(position)
 
     def _close_orphan(self, name: str, position: Position) -> None:
         """Close a position nobody owns, after a second read agrees that it is there and still nobody's."""
         venue = self.engine.venues.of(name)
         self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
         again = venue.account(name).position(position.market)
-        if again is None or again.size != position.size or self._owned(again):
+        if again is None or again.size != position.size or self._slot_owner(again):
             return
         side = Side.SELL if again.size > 0 else Side.BUY
         limits = self.engine.desk.limits
@@ -354,20 +325,18 @@ class Sweep:
         self.book.path.perform(PlaceReduction(name, (order,)), trade_id=tag, claim=lambda _: [])
         self.done.append(f"closed an orphan of {name}")
 
-    # -- breakers and records --------------------------------------------------------------------
+    # -- breakers --------------------------------------------------------------------------------
 
-    def _breakers(
-        self, control: Control, readings: dict[str, Reading | None], accounts: dict[str, Stored | None]
-    ) -> None:
-        now = self.engine.now()
-        trip = self._unreadable(readings, accounts) or self._day_loss(now, readings, accounts)
+    def _breakers(self, control: Control) -> None:
+        now, readings = self.engine.now(), self.readings
+        trip = self._unreadable() or self._day_loss(now, readings)
         if trip is None or _as_severe(control.state, trip.state):
             return
         if control.state is Halt.HALTED and not self.book.desk()[0].open_trades:
             return  # halted and flat already: the day's loss stays what it is
         if all(readings.values()):  # a loss is believed when a second reading shows it too (TRUTH)
             self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
-            trip = self._day_loss(now, {name: self._read(name) for name in readings}, accounts)
+            trip = self._day_loss(now, self._read_all())
             if trip is None or _as_severe(control.state, trip.state):
                 return
         control, version = self.engine.control()
@@ -378,53 +347,110 @@ class Sweep:
         self.engine.store.batch([Replace("control", CONTROL_ID, data | summary, version)])
         self.engine.announce(EventKind.BREAKER, f"{control.state} -> {trip.state}: {trip.reason}")
 
-    def _unreadable(
-        self, readings: dict[str, Reading | None], accounts: dict[str, Stored | None]
-    ) -> breakers.BreakerTripped | None:
-        for name, reading in readings.items():
-            stored = accounts[name]
-            missed = int(stored.data.get("unreadable_sweeps", 0)) + 1 if stored else 1
+    def _unreadable(self) -> breakers.BreakerTripped | None:
+        for name, reading in self.readings.items():
+            missed = self.books[name].unreadable_sweeps + 1 if name in self.books else 1
             if reading is None and missed >= UNREADABLE_SWEEPS_MAX:
                 return breakers.BreakerTripped(Halt.REDUCING, f"{name} could not be read for {missed} sweeps")
         return None
 
-    def _day_loss(
-        self, now: datetime, readings: dict[str, Reading | None], accounts: dict[str, Stored | None]
-    ) -> breakers.BreakerTripped | None:
+    def _day_loss(self, now: datetime, readings: dict[str, Reading | None]) -> breakers.BreakerTripped | None:
         limits = self.engine.desk.limits
         starts: list[Decimal] = []
         equities: list[Decimal] = []
         for name, reading in readings.items():
-            stored = accounts[name]
+            book = self.books.get(name)
             if reading is None or reading.mode != "disabled":
                 return None  # in another mode the equity of perpetuals is not the account's: unreadable is no loss
-            if stored is None or stored.data.get("day") != f"{now:%Y-%m-%d}":
+            if book is None or book.memory.get("day") != f"{now:%Y-%m-%d}":
                 return None
-            starts.append(Decimal(str(stored.data["equity_day_start_usd"])))
+            starts.append(Decimal(str(book.memory["equity_day_start_usd"])))
             equities.append(reading.state.equity_usd)
         # Asked each time: a deposit would hide a loss, as a withdrawal would look like one.
-        moved = sum((self._moved_since_start_usd(n, accounts[n]) for n in readings), ZERO)
+        moved = sum((self._moved_since_start_usd(name) for name in readings), ZERO)
         return breakers.day_breaker(sum(equities, ZERO), sum(starts, ZERO), moved, limits)
 
-    def _moved_since_start_usd(self, name: str, account: Stored | None) -> Decimal:
+    def _moved_since_start_usd(self, name: str) -> Decimal:
         """Paid in less paid out since the day's first reading; what came before is in that reading."""
-        started_at = account.data["day_started_at"] if account else self.engine.now()
+        started_at: datetime = self.books[name].memory["day_started_at"]
         return self.engine.venues.of(name).net_deposits_usd(name, started_at + timedelta(milliseconds=1))
 
-    def _record(self, readings: dict[str, Reading | None], accounts: dict[str, Stored | None]) -> None:
-        """Write what a person reads: accounts, books and the positions that changed."""
-        trades: list[Trade] = []
-        for trade_id in self._trade_ids(readings):
-            self._attempt(partial(lambda id: trades.append(self.book.load(id)[0]), trade_id))
+    # -- records ---------------------------------------------------------------------------------
+
+    def _record(self, foreign: dict[str, list[str]]) -> None:
+        """Write the books, and of the pages those that are news, else one at most."""
+        plans: dict[str, Plan] = {}
+        for name, book in self.books.items():
+            self._attempt(partial(self._plan, plans, book, foreign.get(name, [])))
+        pages = self._pages(plans)
+        for name, (parts, memory) in plans.items():
+            reading = self.readings[name]
+            memory["page_due"] = name not in pages and self._page_is_due(name, memory)
+            if name in pages and reading:
+                memory["page_equity_usd"] = memory["equity_usd"]
+            beside = [page_write(memory, reading)] if name in pages else []
+            self._attempt(partial(self._write_book, self.books[name], parts, memory, beside))
+
+    def _plan(self, plans: dict[str, Plan], book: Book, foreign: list[str]) -> None:
+        name, now = book.account, self.engine.now()
+        parts = parts_of(book, (s for s in self.seen.values() if s.trade.main.account == name))
+        reading = self.readings[name]
+        if reading is None:
+            carry_positions(book, parts)
+            plans[name] = parts, memory_unread(book, now)
+            return
+        fill_positions(book, parts, reading, self._owner_id, self._distance_at_entry)
+        plans[name] = parts, memory_of(book, reading, foreign, now, sum(len(part.lines) for part in parts))
+
+    def _pages(self, plans: dict[str, Plan]) -> set[str]:
+        """The accounts whose page is written in this sweep."""
+        names, turn = list(plans), self._turn
+        news = {name for name, (_, memory) in plans.items() if page_is_news(self.books[name], memory)}
+        if news or not names:
+            return news
+        due = [name for name, (_, memory) in plans.items() if self._page_is_due(name, memory)]
+        if due:
+            return {min(due, key=lambda name: (names.index(name) - turn) % len(names))}
+        if not self._lines():
+            return {names[turn % len(names)]}
+        return {names[turn // 2 % len(names)]} if turn % 2 == 0 else set()
+
+    def _page_is_due(self, name: str, memory: Document) -> bool:
+        reading = self.readings[name]
+        return reading is not None and page_is_due(self.books[name], memory, reading.positions)
+
+    def _write_book(self, book: Book, parts: list[Part], memory: Document, beside: list[Write]) -> None:
         try:
-            for name, stored in accounts.items():
-                reading = readings[name]
-                state = reading.state if reading else None
-                resting = reading.resting if reading else ()
-                mode = reading.mode if reading else ""
-                self.engine.store.batch(account_writes(self.engine, name, state, resting, mode, trades, stored))
+            write_book(self.engine.store, book, parts, memory, beside)
         except Conflict:
             self.done.append("records were written by another sweep")
+
+    def _owner_id(self, position: Position) -> str:
+        holder = self._holder(position)
+        return holder.trade_id if holder else ""
+
+    def _distance_at_entry(self, position: Position) -> Decimal | None:
+        holder = self._holder(position)
+        legs: tuple[WatchedLeg, ...] = (holder.main, holder.hedge) if holder else ()
+        place = (position.account, position.market)
+        return next((g.entry_liquidation_distance for g in legs if (g.account, g.market) == place), None)
+
+    def _measure(self, started: datetime) -> None:
+        """A line for the sweep, one for each account, and one for the worst hedge."""
+        for name, reading in self.readings.items():
+            if reading and reading.state.margin_ratio is not None:
+                measure("margin_ratio", reading.state.margin_ratio, account=name)
+        drifts = [abs(drift) for trade in self.holders.values() if (drift := self._drift(trade)) is not None]
+        if drifts:
+            measure("hedge_drift_percent", max(drifts))
+        measure("sweep_seconds", (self.engine.now() - started).total_seconds(), function="risk")
+
+    def _drift(self, trade: Watched) -> Decimal | None:
+        main, hedge = self.readings.get(trade.main.account), self.readings.get(trade.hedge.account)
+        held = main.held(trade.main)[1] if main else None, hedge.held(trade.hedge)[1] if hedge else None
+        return ladder.drift_percent(trade, held[0], held[1]) if held[0] and held[1] else None
+
+    # -- FLATTEN ---------------------------------------------------------------------------------
 
     def _flat_yet(self) -> None:
         """FLATTEN ends in HALTED when nothing of ours is open and two reads at least 5 s apart find no position."""
@@ -456,14 +482,8 @@ class Sweep:
             self.done.append(f"cancelled {len(ids)} entries of {name}")
 
 
-def _sizes(trade: Trade, main: Reading, hedge: Reading) -> tuple[Decimal, Decimal]:
-    return held(trade.main, main.state)[0], held(trade.hedge, hedge.state)[0]
-
-
-RESTING = frozenset({TradeState.OPEN, TradeState.NEEDS_A_PERSON})
-"""States that nothing takes further by itself: what is open then is protected."""
-FLATTENED = frozenset({TradeState.OPEN, TradeState.REDUCING, TradeState.NEEDS_A_PERSON})
-"""States that FLATTEN turns into CLOSING; from the others a trade goes there by itself."""
+Plan = tuple[list[Part], Document]
+"""A book as it shall be: its documents, and what is remembered of the account."""
 SEVERITY = {Halt.ENABLED: 0, Halt.REDUCING: 1, Halt.FLATTEN: 3, Halt.HALTED: 2}
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from twinleg.domain.markets import MarketRules
 from twinleg.domain.money import ONE, ZERO, cents, floor_to, plain
 from twinleg.domain.orders import LegRole, Position, Side
-from twinleg.domain.trades import Leg, Trade
+from twinleg.domain.trades import TradeState
+from twinleg.domain.watched import Watched, WatchedLeg
 from twinleg.risk.limits import Limits
 from twinleg.risk.margin import initial_margin_usd, isolated_liquidation_distance, margin_for_distance
 
@@ -93,7 +94,7 @@ def thresholds(limits: Limits) -> dict[Rung, tuple[Decimal, Decimal]]:
     }
 
 
-def rung_of(trade: Trade, main: Position | None, hedge: Position | None, limits: Limits) -> LadderReading:
+def rung_of(trade: Watched, main: Position | None, hedge: Position | None, limits: Limits) -> LadderReading:
     """The rung of a trade from its positions as the venue reports them (None: that leg is not held).
 
     Each remedy is used once a trade: on the margin rung again after margin was added it is a cut, on the cut rung
@@ -112,7 +113,29 @@ def rung_of(trade: Trade, main: Position | None, hedge: Position | None, limits:
     return max(readings, key=lambda r: (r.rung, -r.fraction_left if r.fraction_left is not None else -HUNDRED))
 
 
-def _reading(gauge: _Gauge, trade: Trade, held: Rung, limits: Limits) -> LadderReading:
+class Step(StrEnum):
+    """What a rung asks for now."""
+
+    NONE = "none"
+    NOTE = "note"
+    """The rung is another than the trade recorded, and nothing else is to be done."""
+    MARGIN = "margin"
+    CUT = "cut"
+    CLOSE = "close"
+
+
+def step_of(trade: Watched, reading: LadderReading) -> Step:
+    """What is to be done on this rung; a trade that waits for a person is not cut but closed."""
+    if reading.rung is Rung.CLOSE or (reading.rung is Rung.CUT and trade.state is TradeState.NEEDS_A_PERSON):
+        return Step.CLOSE
+    if reading.rung is Rung.CUT:
+        return Step.CUT
+    if reading.rung is Rung.MARGIN and not trade.margin_added:
+        return Step.MARGIN
+    return Step.NONE if reading.rung.label == trade.rung else Step.NOTE
+
+
+def _reading(gauge: _Gauge, trade: Watched, held: Rung, limits: Limits) -> LadderReading:
     now, kept = gauge.zone(limits, Rung.NONE), gauge.zone(limits, held)
     rung = max(_escalated(now, trade), kept)
     if rung is Rung.CUT and trade.cut:
@@ -120,7 +143,7 @@ def _reading(gauge: _Gauge, trade: Trade, held: Rung, limits: Limits) -> LadderR
     return LadderReading(rung, gauge.role, gauge.fraction, gauge.ratio, _words(gauge, rung, now, limits))
 
 
-def _escalated(now: Rung, trade: Trade) -> Rung:
+def _escalated(now: Rung, trade: Watched) -> Rung:
     if now is Rung.MARGIN and trade.margin_added and not trade.cut:
         return Rung.CUT
     if now is Rung.CUT and trade.cut:
@@ -128,12 +151,15 @@ def _escalated(now: Rung, trade: Trade) -> Rung:
     return now
 
 
-def _gauge(leg: Leg, position: Position) -> _Gauge:
-    entry = leg.entry_liquidation_distance
-    if entry is None or entry <= 0:
-        entry = ONE / max(1, position.leverage)
+def _gauge(leg: WatchedLeg, position: Position) -> _Gauge:
+    return _Gauge(leg.role, fraction_left(leg.entry_liquidation_distance, position), position.margin_ratio)
+
+
+def fraction_left(at_entry: Decimal | None, position: Position) -> Decimal | None:
+    """Of the liquidation distance at entry (unknown: of 1 / leverage); None when it cannot be liquidated."""
+    entry = at_entry if at_entry is not None and at_entry > 0 else ONE / max(1, position.leverage)
     distance = distance_left(position)
-    return _Gauge(leg.role, None if distance is None else distance / entry, position.margin_ratio)
+    return None if distance is None else distance / entry
 
 
 def distance_left(position: Position) -> Decimal | None:
@@ -186,17 +212,17 @@ def margin_to_add_usd(position: Position, rules: MarketRules, limits: Limits, fr
 # -- the other reasons to leave ------------------------------------------------------------------
 
 
-def time_limit(trade: Trade, now: datetime) -> str | None:
+def time_limit(trade: Watched, now: datetime) -> str | None:
     """Why the trade's time is up, or None."""
     since = trade.opened_at or trade.created_at
-    close_by = trade.close_by or since + timedelta(seconds=trade.intent.holding_seconds_max)
+    close_by = trade.close_by or since + timedelta(seconds=trade.holding_seconds_max)
     if now < close_by:
         return None
     held = round((now - since).total_seconds())
-    return f"held_seconds {held} >= holding_seconds_max {trade.intent.holding_seconds_max}"
+    return f"held_seconds {held} >= holding_seconds_max {trade.holding_seconds_max}"
 
 
-def net_pnl_usd(trade: Trade, main: Position | None, hedge: Position | None) -> Decimal:
+def net_pnl_usd(trade: Watched, main: Position | None, hedge: Position | None) -> Decimal:
     """Profit of both legs: realised and unrealised, less fees and funding paid."""
     total = ZERO
     for leg, position in ((trade.main, main), (trade.hedge, hedge)):
@@ -207,7 +233,7 @@ def net_pnl_usd(trade: Trade, main: Position | None, hedge: Position | None) -> 
 
 
 def net_stop(
-    trade: Trade, main: Position | None, hedge: Position | None, equity_usd: Decimal, limits: Limits
+    trade: Watched, main: Position | None, hedge: Position | None, equity_usd: Decimal, limits: Limits
 ) -> str | None:
     """Why the trade's net loss is enough, or None. *equity_usd* is that of both accounts."""
     net, most = net_pnl_usd(trade, main, hedge), equity_usd * limits.net_stop_percent / HUNDRED
@@ -217,7 +243,7 @@ def net_stop(
 
 
 def net_target(
-    trade: Trade, main: Position | None, hedge: Position | None, equity_usd: Decimal, limits: Limits
+    trade: Watched, main: Position | None, hedge: Position | None, equity_usd: Decimal, limits: Limits
 ) -> str | None:
     """Why the trade's net profit is enough, or None. *equity_usd* is that of both accounts."""
     net, enough = net_pnl_usd(trade, main, hedge), equity_usd * limits.net_target_percent / HUNDRED
@@ -226,7 +252,7 @@ def net_target(
     return f"net_profit_usd {_usd(net)} >= {_usd(enough)}, net_target_percent {limits.net_target_percent} of both"
 
 
-def hedge_drift(trade: Trade, main: Position | None, hedge: Position | None, limits: Limits) -> str | None:
+def hedge_drift(trade: Watched, main: Position | None, hedge: Position | None, limits: Limits) -> str | None:
     """Why the hedge no longer fits the main leg, or None. A leg that is gone is no drift: that is handled elsewhere.
 
     The hedge ratio (hedge notional / main notional, at the marks) is compared with the approved one; the band is in
@@ -234,12 +260,11 @@ def hedge_drift(trade: Trade, main: Position | None, hedge: Position | None, lim
     """
     if main is None or hedge is None or main.size == 0 or hedge.size == 0:
         return None
-    approved_main, approved_hedge = _approved_usd(trade.main), _approved_usd(trade.hedge)
-    if approved_main <= 0 or approved_hedge <= 0:
+    drift = drift_percent(trade, main, hedge)
+    if drift is None:
         return "no approved hedge ratio is recorded"
-    approved = approved_hedge / approved_main
+    approved = _approved_usd(trade.hedge) / _approved_usd(trade.main)
     ratio = hedge.notional_usd / main.notional_usd
-    drift = (ratio / approved - ONE) * HUNDRED
     if abs(drift) <= limits.hedge_drift_percent_max:
         return None
     return (
@@ -248,7 +273,16 @@ def hedge_drift(trade: Trade, main: Position | None, hedge: Position | None, lim
     )
 
 
-def _approved_usd(leg: Leg) -> Decimal:
+def drift_percent(trade: Watched, main: Position, hedge: Position) -> Decimal | None:
+    """How far the hedge ratio of two held positions is off the approved one; None when none was approved."""
+    approved_main, approved_hedge = _approved_usd(trade.main), _approved_usd(trade.hedge)
+    if approved_main <= 0 or approved_hedge <= 0:
+        return None
+    ratio = hedge.notional_usd / main.notional_usd
+    return (ratio / (approved_hedge / approved_main) - ONE) * HUNDRED
+
+
+def _approved_usd(leg: WatchedLeg) -> Decimal:
     return leg.size_approved * (leg.entry_price or leg.entry_limit_price)
 
 
