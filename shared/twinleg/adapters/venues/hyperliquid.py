@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from twinleg.adapters.venues import hyperliquid_reads as reads
 from twinleg.adapters.venues.hyperliquid_answers import verdict
-from twinleg.adapters.venues.hyperliquid_http import Channel, Network, NetworkFault, base_url
+from twinleg.adapters.venues.hyperliquid_http import Channel, Network, NetworkFault, Wire, base_url
 from twinleg.adapters.venues.hyperliquid_reads import Listing, Raw, understood
 from twinleg.domain.candles import MINUTE, Candle, Snapshot, ms_from_utc
 from twinleg.domain.errors import BadInput, Unavailable
@@ -79,6 +79,7 @@ class HyperliquidVenue:
         timeout_seconds: float = 10,
         confirmed_mainnet_address: str | None = None,
         name: str = "hyperliquid",
+        channel: Wire | None = None,
     ) -> None:
         self.name = name
         self.network: Network = network
@@ -87,7 +88,7 @@ class HyperliquidVenue:
         if network == "mainnet":
             _require_confirmed(self._accounts.values(), confirmed_mainnet_address)
         self._secrets, self._key_names, self._steps = secrets, dict(key_names), steps
-        self._channel = Channel(self._url, timeout_seconds)
+        self._channel: Wire = channel or Channel(self._url, timeout_seconds)
         self._lock = threading.RLock()
         self._wallets: dict[str, Signer] = {}
         self._listings = None if meta is None else _listings_given(meta, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import certifi
 import urllib3
@@ -44,6 +44,12 @@ class NetworkFault(Exception):
     def __init__(self, reason: str, *, dropped: bool) -> None:
         super().__init__(reason)
         self.dropped = dropped
+
+
+class Wire(Protocol):
+    """What carries requests: a Channel, or whatever stands between us and a venue in the same process."""
+
+    def post(self, path: str, body: bytes) -> tuple[int, str]: ...
 
 
 class Channel:

@@ -1,0 +1,98 @@
+"""What goes wrong, and how often: every kind has a name, a chance, and a count of how often it struck."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from twinleg.domain.errors import BadInput
+
+KINDS: Mapping[str, tuple[float, str]] = {
+    # the queue
+    "message_duplicated": (0.06, "a message is delivered a second time, soon after or while it is being handled"),
+    "message_delayed": (0.05, "a message takes up to a minute"),
+    "message_dropped": (0.03, "a delivery is lost; the message comes again after the acknowledgement deadline"),
+    "message_late_again": (0.03, "a message handled long ago is delivered once more"),
+    # our processes and what they write
+    "crash": (0.0010, "the process dies immediately before or after any effect"),
+    "store_aborted": (0.0012, "a store call fails and nothing was written or read"),
+    "store_ack_lost": (0.0010, "a store call succeeds and its answer is lost"),
+    "bus_unavailable": (0.01, "a publish fails"),
+    "bus_ack_lost": (0.01, "a publish succeeds and its answer is lost"),
+    "clock_skewed": (0.25, "a new instance's clock is up to 2 s off"),
+    # signed actions
+    "request_lost": (0.06, "the request never reaches the venue"),
+    "answer_lost": (0.08, "the venue carries it out and the answer is lost"),
+    "arrives_late": (0.05, "the connection breaks; the request arrives seconds later"),
+    "answer_late": (0.04, "the venue carries it out and answers after we stopped waiting"),
+    "throttled": (0.05, "429"),
+    "failed": (0.04, "500 or 502, not carried out"),
+    "failed_executed": (0.04, "500 or 502, carried out"),
+    "malformed": (0.04, "carried out, and the answer is not readable"),
+    "order_rejected": (0.06, "an order is refused by the venue"),
+    "partly_filled": (0.1, "an order fills only in part"),
+    # reads
+    "read_failed": (0.003, "a read is refused, lost or unreadable"),
+    "read_stale": (0.004, "a read is answered as up to 60 s ago"),
+    "read_empty": (0.002, "a read is answered as for an address that holds nothing"),
+    "read_split": (0.0005, "for a while two nodes answer in turn, one of them up to 60 s behind"),
+    # the world, per minute
+    "agent_replaced": (0.0012, "an agent key is replaced at the venue, and here a little later"),
+    "mode_changed": (0.0012, "an account's mode is changed by hand, and back after some minutes"),
+    "deposited": (0.0015, "money is paid in"),
+    "withdrawn": (0.0015, "money is taken out"),
+    "hand_trade": (0.0015, "a person trades on one of the accounts"),
+    "halted": (0.0020, "a person halts, reduces or flattens, and resumes some minutes later"),
+}
+"""kind → chance per opportunity, what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which kinds may strike."""
+
+    kinds: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> Chosen:
+        """``all``, ``none`` or a comma-separated list; BadInput names what is no kind."""
+        if text in ("all", "none"):
+            return cls(frozenset(KINDS) if text == "all" else frozenset())
+        asked = [word.strip() for word in text.split(",") if word.strip()]
+        for word in asked:
+            if word not in KINDS:
+                raise BadInput(f"--faults: {word!r} is no kind of fault; known are all, none, {', '.join(KINDS)}")
+        return cls(frozenset(asked))
+
+
+class Dice:
+    """The seeded chance of every fault, with a stream of its own per kind, so that one more kind shifts no other."""
+
+    def __init__(self, seed: int, chosen: Chosen, *, scale: float = 1.0) -> None:
+        self.seed, self.chosen = seed, chosen
+        self.struck: Counter[str] = Counter()
+        self.quiet = False
+        """No more faults from now on."""
+        self._scale = scale
+        self._streams = {kind: random.Random(f"{seed}:{kind}") for kind in KINDS}
+        self._others: dict[str, random.Random] = {}
+
+    def strikes(self, kind: str, weight: float = 1.0) -> bool:
+        """Whether a fault of this kind happens at this opportunity, *weight* times as likely as usual."""
+        chance = KINDS[kind][0]
+        if kind not in self.chosen.kinds or self.quiet:
+            return False
+        if self._streams[kind].random() >= chance * weight * self._scale:
+            return False
+        self.struck[kind] += 1
+        return True
+
+    def first(self, kinds: Iterable[str]) -> str | None:
+        """The first of these kinds that strikes."""
+        return next((kind for kind in kinds if self.strikes(kind)), None)
+
+    def stream(self, name: str) -> random.Random:
+        """Randomness for one purpose that is no fault (delays, prices, choices)."""
+        return self._others.setdefault(name, random.Random(f"{self.seed}/{name}"))

@@ -1,0 +1,470 @@
+"""One simulated world: all functions, the queue, the records, the paper venue and the clock, under one seed."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+from twinleg import entry, wire
+from twinleg.adapters.local.secrets import MappingSecrets
+from twinleg.adapters.local.sqlite import MEMORY, Database
+from twinleg.adapters.local.store import SqliteStore
+from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
+from twinleg.bootstrap import Once, System, account_addresses, paper_key, paper_secrets
+from twinleg.domain.candles import MINUTE, Candle, ms_from_utc
+from twinleg.domain.control import Halt
+from twinleg.domain.errors import InvariantBroken, TwinlegError, Unavailable
+from twinleg.domain.trades import Trade
+from twinleg.embedded.replay import alert_json
+from twinleg.embedded.runtime import SUBSCRIPTIONS
+from twinleg.engine.control import set_trading
+from twinleg.engine.ports import SignerRole, Steps, Venues
+from twinleg.paper.options import Switches, VenueOptions
+from twinleg.paper.venue import Venue
+from twinleg.settings import parse
+from twinleg.simulate import market
+from twinleg.simulate.checker import Evidence, Sweep, Violation, Watch, check, records_of
+from twinleg.simulate.faults import Dice
+from twinleg.simulate.kernel import Kernel, KernelClock, Killed
+from twinleg.simulate.network import Network
+from twinleg.simulate.queue import Message, SimulatedQueue
+
+HISTORY = 40
+"""Minutes of candles before the run begins."""
+QUIET_MINUTES = 15
+"""At the end of a run nothing more goes wrong, so that what must come right in time can be seen to."""
+PRICES = {"BTC": 100_000.0, "ETH": 4_000.0}
+SKEW_SECONDS = 2.0
+STEP_SECONDS = 0.03
+"""A store or bus call takes up to this long while another invocation is under way, so that they interleave."""
+
+WEIGHTS = {"execute": 12.0, "risk": 1.0, "signal": 0.5, "ingest": 0.3, "webhook": 4.0}
+"""Where a fault at a step tells something: most sweeps find nothing to do, and would take most of the faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is: its seed, length, faults and market."""
+
+    seed: int
+    minutes: int
+    dice: Dice
+    market: str = "draw"
+    candles: Mapping[str, list[Candle]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request as a function sees it."""
+
+    headers: Mapping[str, str]
+    data: bytes
+    path: str = "/"
+    method: str = "POST"
+    remote_addr: str | None = "127.0.0.1"
+
+    def get_data(self) -> bytes:
+        return self.data
+
+
+class SimulatedSystem(System):
+    """A process's system whose venues are reached through the simulated network."""
+
+    network: Network
+    meta: Any
+
+    @cached_property
+    def venues(self) -> Venues:
+        settings = self.settings
+        addresses = account_addresses(settings)
+        accounts = {name: AccountAddress(address, master) for name, (_, address, master) in addresses.items()}
+        venue = HyperliquidVenue(
+            network="paper",
+            url="http://127.0.0.1:9",
+            accounts=accounts,
+            secrets=self.secrets,
+            key_names=settings.key_names,
+            steps=self.steps,
+            meta=self.meta,
+            channel=self.network,
+        )
+        return Venues({"hyperliquid": venue}, dict.fromkeys(accounts, "hyperliquid"))
+
+
+@dataclass(slots=True)
+class Instance:
+    """One process of a function."""
+
+    number: int
+    function: str
+    system: SimulatedSystem
+    alive: bool = True
+    busy: int = 0
+    tasks: list[Any] = field(default_factory=list)
+
+
+class World:
+    """Built once per run; ``run`` takes it to its end."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.dice = plan, plan.dice
+        self.draw = self.dice.stream("world")
+        self.start = market.start_of(plan.seed) + HISTORY * MINUTE
+        self.kind = plan.market if plan.market != "draw" else self.draw.choice(market.KINDS)
+        self.coins = ["BTC"] if self.draw.random() < 0.6 else ["BTC", "ETH"]
+        self.venue = Venue(self._options(), lambda: 0)
+        self.kernel = Kernel(self.start, lambda at: void(self.venue.set_clock(ms_from_utc(at))))
+        self.lines: list[tuple[datetime, str, str]] = []
+        self.network = Network(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
+        self.queue = SimulatedQueue(self.kernel, self.dice, self._push, frozenset(SUBSCRIPTIONS))
+        self.database = Database(MEMORY)
+        self.settings = parse(settings_text(self.coins, self.draw), {})
+        self.secrets = MappingSecrets(paper_secrets(self.settings))
+        self.meta = json.loads(self.venue.reply("/info", {"type": "meta"}).text)
+        self.instances: dict[str, list[Instance]] = {}
+        self.crashes = 0
+        self.invocations = 0
+        self._numbers = 0
+        self.watch = Watch(self.venue.engine.state)
+        self.network.sent = self._sent
+        self.sweeps: list[Sweep] = []
+        self.halts: list[tuple[datetime, str]] = []
+        self.unwritten: list[tuple[datetime, str]] = []
+        self.by_hand: set[tuple[str, str]] = set()
+        self.calm_since = self.start + plan.minutes * MINUTE
+        self.person = self._system(Steps(), 0.0)
+        """A system without faults, for what a person does and for reading afterwards."""
+
+    # -- the run ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self.dice.quiet = True
+        self._prepare()
+        self.dice.quiet = False
+        end = self.start + self.plan.minutes * MINUTE
+        for minute in range(1, self.plan.minutes + 1):
+            at = self.start + minute * MINUTE
+            self.kernel.at(at + timedelta(seconds=2), lambda: self.call("ingest"))
+            self.kernel.at(at + timedelta(seconds=20), lambda: self.call("risk"))
+            self.kernel.at(at + timedelta(seconds=55), lambda: self.watch.look(self.kernel.now))
+        for when, body in self._alerts():
+            self.kernel.at(when, lambda body=body: self.alert(body))  # type: ignore[misc]
+        quiet = max(self.start, end - QUIET_MINUTES * MINUTE)
+        for minute in range(self.plan.minutes - QUIET_MINUTES):
+            self.kernel.at(self.start + minute * MINUTE + timedelta(seconds=31), self._happenings)
+        self.kernel.at(quiet, self._calm)
+        self.kernel.run_until(end + timedelta(seconds=50))
+
+    def judged(self) -> list[Violation]:
+        """Every violation of an invariant, from the venue's ledger and the intents."""
+        return check(self.evidence())
+
+    def evidence(self) -> Evidence:
+        state = self.venue.engine.state
+        trades = [Trade.model_validate(t.data) for t in self.person.store.query("trades")]
+        return Evidence(
+            dump=self.venue.ledger(),
+            trades=trades,
+            addresses={name: where[1] for name, where in account_addresses(self.settings).items()},
+            sweeps=self.sweeps,
+            halts=self.halts,
+            naked=self.watch.naked,
+            by_hand=frozenset(self.by_hand),
+            unwritten=self.unwritten,
+            open_positions={
+                (user, coin): p.size for user, a in state.accounts.items() for coin, p in a.positions.items() if p.size
+            },
+            ended_at=self.kernel.now,
+            calm_since=self.calm_since,
+        )
+
+    def _sent(self, body: bytes, before: bool) -> None:
+        """Told of every signed action immediately before and after the venue has it."""
+        if not before:
+            self.watch.look(self.kernel.now)
+            return
+        asked = json.loads(body)
+        signer = self.venue.engine.signer(asked)
+        row = self.database.read(
+            "SELECT data FROM documents WHERE collection = 'actions' AND id = ?", (f"{signer}:{asked.get('nonce')}",)
+        )
+        kept = bool(row) and (asked["action"].get("type") == "noop" or json.dumps(body.decode())[1:-1] in row[0][0])
+        if not kept:
+            self.unwritten.append((self.kernel.now, records_of(body)))
+
+    def _calm(self) -> None:
+        """From here on nothing more goes wrong."""
+        self.calm_since = self.kernel.now
+        self.dice.quiet = True
+        self.say("world", "no more faults from here on")
+
+    def say(self, who: str, text: str) -> None:
+        self.lines.append((self.kernel.now, who, text))
+
+    def _prepare(self) -> None:
+        for name in account_addresses(self.settings):
+            for number, role in enumerate(SignerRole):
+                self.approve(name, role, ms_from_utc(self.kernel.now) - 100 + number)
+        set_trading(self.person.engine(SignerRole.RISK), Halt.ENABLED, why="a simulation", by="setup")
+
+    def approve(self, account: str, role: SignerRole, nonce: int) -> None:
+        """The owner approves the agent key that the secrets hold now."""
+        from twinleg.adapters.venues.hyperliquid_wire import agent_approval_body, signer_from
+
+        key = self.secrets.read(self.settings.key_names[(account, role)])
+        agent = signer_from(key, "agent").address.lower()
+        owner = signer_from(paper_key(account, "owner"), "owner")
+        body = agent_approval_body(owner, agent, f"twinleg-{role.value}"[:16], nonce=nonce)
+        self.venue.reply("/exchange", json.loads(body))
+
+    # -- calling functions -----------------------------------------------------------------------
+
+    def call(self, function: str) -> None:
+        """Scheduler's call."""
+        self._invoke(function, Post({}, b"{}"), lambda _: None)
+
+    def alert(self, body: str) -> None:
+        """TradingView posts; on 5xx it posts again, up to three times."""
+        post = Post({"Content-Type": "application/json"}, body.encode(), "/paper")
+
+        def answered(status: int | None, tries: int = 1) -> None:
+            if (status is None or status >= 500) and tries < 4:
+                self.kernel.after(5, lambda: self._invoke("webhook", post, lambda s: answered(s, tries + 1)))
+
+        self.say("tradingview", body)
+        self._invoke("webhook", post, answered)
+
+    def _push(self, message: Message, answered: Callable[[bool], None]) -> None:
+        body = wire.push_body(
+            data=message.data, message_id=message.id, topic=message.topic, key=message.key,
+            attributes=message.attributes, attempt=message.attempt, published_at=self.kernel.now,
+        )  # fmt: skip
+        post = Post({"Content-Type": "application/json"}, json.dumps(body).encode(), f"/topics/{message.topic}")
+        function = SUBSCRIPTIONS[message.topic]
+        self._invoke(function, post, lambda status: answered(status is not None and 200 <= status < 300))
+
+    def _invoke(self, function: str, post: Post, answered: Callable[[int | None], None]) -> None:
+        """One invocation on some process of the function; the callback gets its status, None when it died."""
+        instance = self._instance(function)
+        if instance is None:
+            answered(None)
+            return
+        status: list[int] = []
+        self.invocations += 1
+        instance.busy += 1
+        began, faults = self.kernel.now, self._blinding()
+
+        def body() -> None:
+            try:
+                text, code = entry.answer(instance.system, function, post)
+                status.append(code)
+                if function == "risk":
+                    self.sweeps.append(Sweep(began, self.kernel.now, code == 200 and self._blinding() == faults))
+                if function != "ingest" and not (code == 200 and text == "nothing to do"):
+                    self.say(f"{function}#{instance.number}", f"{code} {text}")
+            finally:
+                instance.busy -= 1
+                self.kernel.after(0, lambda: answered(status[0] if status else None))
+
+        instance.tasks = [task for task in instance.tasks if not task.done]
+        instance.tasks.append(self.kernel.spawn(f"{function}#{instance.number}", body))
+
+    def _blinding(self) -> int:
+        """How many reads so far were not answered truly; a sweep in which one was may have seen something else."""
+        blind = sum(self.dice.struck[kind] for kind in ("read_failed", "read_stale", "read_empty", "read_split"))
+        return blind + self.network.behind
+
+    def _instance(self, function: str) -> Instance | None:
+        """A process that takes the request: risk and ingest one at a time, the others side by side."""
+        alive = [i for i in self.instances.get(function, []) if i.alive]
+        single = function in ("risk", "ingest")
+        free = [i for i in alive if not i.busy or not single]
+        if single and alive and not free:
+            if self.draw.random() < 0.9:
+                return None  # the platform holds the call back, and it times out: the next minute comes
+            free = []  # an instance is being replaced: two overlap
+        if free and (single or len(free) > 3 or self.draw.random() < 0.8):
+            return free[-1] if single else self.draw.choice(free)
+        self._numbers += 1
+        skew = self.dice.stream("skew").uniform(-SKEW_SECONDS, SKEW_SECONDS) if self.dice.strikes("clock_skewed") else 0
+        steps = Steps(lambda _, name: self._step(instance, name))
+        instance = Instance(self._numbers, function, self._system(steps, skew))
+        self.instances.setdefault(function, []).append(instance)
+        return instance
+
+    def _system(self, steps: Steps, skew_seconds: float) -> SimulatedSystem:
+        system = SimulatedSystem(
+            settings=self.settings,
+            clock=KernelClock(self.kernel, skew_seconds),
+            make_store=Once(lambda: SqliteStore(self.database, steps)),
+            make_bus=Once(lambda: self.queue.bus(steps)),
+            secrets=self.secrets,
+            steps=steps,
+            make_dead_letters=_nobody,
+            make_schedule=_nobody,
+        )
+        system.network, system.meta = self.network, self.meta
+        return system
+
+    # -- what can happen at every step -----------------------------------------------------------
+
+    def _step(self, instance: Instance, name: str) -> None:
+        """Called immediately before and after every effect of an instance."""
+        if not instance.alive:
+            raise Killed
+        if self.kernel.running > 1 and not name.endswith("exchange"):
+            self.kernel.sleep(self.draw.random() * STEP_SECONDS)
+            if not instance.alive:
+                raise Killed
+        weight = WEIGHTS.get(instance.function, 1.0)
+        if self.dice.strikes("crash", weight):
+            self.say(f"{instance.function}#{instance.number}", f"FAULT crash at {name}")
+            self._kill(instance)
+            raise Killed
+        if name.startswith("store."):
+            done = name.endswith(" done")
+            kind = "store_ack_lost" if done else "store_aborted"
+            if self.dice.strikes(kind, weight):
+                self.say(f"{instance.function}#{instance.number}", f"FAULT {kind} at {name}")
+                raise Unavailable(f"{name}: {'no answer' if done else 'not reached'}")
+
+    def _kill(self, instance: Instance) -> None:
+        instance.alive = False
+        self.crashes += 1
+
+    # -- what people and the world do ------------------------------------------------------------
+
+    def _alerts(self) -> list[tuple[datetime, str]]:
+        """A stream of entries and exits, some of them twice."""
+        draw, found = self.dice.stream("alerts"), []
+        minute = draw.uniform(1, 8)
+        number = 0
+        while minute < self.plan.minutes - QUIET_MINUTES:
+            number += 1
+            at = self.start + timedelta(minutes=minute)
+            action = draw.choices(("buy", "sell", "close"), (5, 5, 3))[0]
+            body = alert_json(draw.choice(self.coins), action, at, f"s{number}")
+            found.append((at, body))
+            if draw.random() < 0.1:
+                found.append((at + timedelta(seconds=draw.uniform(0, 40)), body))
+            minute += draw.expovariate(1 / 28) + 1
+        return found
+
+    def _happenings(self) -> None:
+        """What a person or the venue's operators do, by chance, each minute."""
+        draw = self.dice.stream("happenings")
+        address = {name: where[1] for name, where in account_addresses(self.settings).items()}
+        account = draw.choice(sorted(address))
+        if self.dice.strikes("deposited"):
+            usd = Decimal(draw.randint(10, 3000))
+            self.say("person", f"FAULT deposited {usd} USD to {account}")
+            self.venue.deposit(address[account], usd)
+        if self.dice.strikes("halted"):
+            state = draw.choice((Halt.REDUCING, Halt.FLATTEN, Halt.HALTED))
+            self.say("person", f"FAULT halted: {state}")
+            self._set(state)
+            self.kernel.after(draw.uniform(60, 900), lambda: self._set(Halt.ENABLED))
+        if self.dice.strikes("agent_replaced"):
+            role = draw.choice((SignerRole.EXECUTE, SignerRole.RISK))
+            self._replace_agent(account, role, draw)
+
+    def _set(self, state: Halt) -> None:
+        try:
+            set_trading(self.person.engine(SignerRole.RISK), state, why="a simulated person", by="person")
+            self.say("person", f"trading is {state}")
+            self.halts.append((self.kernel.now, state.value))
+        except TwinlegError as refused:
+            self.say("person", f"{state} refused: {refused}")
+
+    def _replace_agent(self, account: str, role: SignerRole, draw: random.Random) -> None:
+        name = self.settings.key_names[(account, role)]
+        key = "0x" + draw.randbytes(32).hex()
+        from twinleg.adapters.venues.hyperliquid_wire import agent_approval_body, signer_from
+
+        owner = signer_from(paper_key(account, "owner"), "owner")
+        agent = signer_from(key, "agent").address.lower()
+        body = agent_approval_body(owner, agent, f"twinleg-{role.value}"[:16], nonce=ms_from_utc(self.kernel.now))
+        answer = self.venue.reply("/exchange", json.loads(body)).text
+        self.say("person", f"FAULT agent_replaced: {account} {role.value}: {answer[:60]}")
+
+        def told() -> None:
+            self.secrets = MappingSecrets({**paper_secrets(self.settings), **self._secrets_now, name: key})
+            self._secrets_now[name] = key
+            for instances in self.instances.values():
+                for instance in instances:
+                    instance.alive = instance.alive and instance.busy > 0  # restarted with the new key
+            self.say("person", f"{name} holds the new key")
+
+        self.kernel.after(draw.uniform(1, 120), told)
+
+    @cached_property
+    def _secrets_now(self) -> dict[str, str]:
+        return {}
+
+    # -- the venue -------------------------------------------------------------------------------
+
+    def _options(self) -> VenueOptions:
+        begins = self.start - HISTORY * MINUTE
+        count = HISTORY + self.plan.minutes + 5
+        series = dict(self.plan.candles) or {
+            coin: market.candles(self.kind, self.dice.stream(f"price {coin}"), begins, count, PRICES[coin])
+            for coin in self.coins
+        }
+        switches = Switches()
+        if self.dice.chosen.kinds:
+            switches = switches.drawn(self.dice.stream("switches"))
+        return VenueOptions(
+            candles=series, open_accounts=True, start_ms=ms_from_utc(self.start), switches=switches,
+            seed=self.plan.seed,
+        )  # fmt: skip
+
+
+def _nobody() -> Any:
+    raise InvariantBroken("a simulated function asked for what only a person uses")
+
+
+def void(_: object) -> None:
+    """Nothing."""
+
+
+def settings_text(coins: list[str], draw: random.Random) -> str:
+    """Two paper accounts, alerts only, limits wide enough that trades happen."""
+    keys = {
+        name: ", ".join(f'{role.value} = "TWINLEG_{name.upper()}_{role.name}_KEY"' for role in SignerRole)
+        for name in ("main", "hedge")
+    }
+    markets = "\n".join(
+        f'[[markets]]\nmarket = "hyperliquid:{coin}"\nmain = "main"\nhedge = "hedge"\nstrategies = ["tradingview"]'
+        for coin in coins
+    )
+    holding = draw.choice((600, 1800, 3600))
+    return f"""
+mode = "paper"
+[venues.hyperliquid]
+network = "paper"
+url = "http://127.0.0.1:9"
+[accounts.main]
+venue = "hyperliquid"
+keys = {{ {keys["main"]} }}
+[accounts.hedge]
+venue = "hyperliquid"
+keys = {{ {keys["hedge"]} }}
+{markets}
+[strategies.tradingview]
+kind = "tradingview"
+[webhook]
+secret = "TWINLEG_WEBHOOK_SECRET"
+[limits]
+entries_per_hour_max = 30
+entries_per_day_max = 100
+holding_seconds_max = {holding}
+[storage]
+path = "unused.sqlite"
+durability = "normal"
+"""
