@@ -6,6 +6,7 @@ import base64
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from werkzeug.serving import make_server
 from twinleg.adapters.gcp.scheduler import SchedulerControl
 from twinleg.adapters.gcp.secret_manager import SecretManagerSecrets
 from twinleg.adapters.local.clocks import ReplayClock
+from twinleg.adapters.local.store import SqliteStore
 from twinleg.domain.errors import BadInput, Unavailable
 from twinleg.engine.ports import Steps
+from twinleg.engine.schedule import Pause, note
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 KEY = "0x4c0883a69102937d6231471b5dbb6204fe512961708279"
@@ -65,11 +68,13 @@ class Google:
         return jsonify(self._job(name))
 
     def _job(self, name: str) -> dict[str, Any]:
-        job = {
+        job: dict[str, Any] = {
             "name": f"projects/desk/locations/europe-west1/jobs/{name}",
             "schedule": "* * * * *",
             "state": "PAUSED" if self.paused[name] else "ENABLED",
         }
+        if name == "risk":
+            job |= {"lastAttemptTime": "2026-11-20T12:00:00Z", "status": {"code": 4, "message": "too slow"}}
         return job if self.paused[name] else job | {"scheduleTime": "2026-11-20T12:01:00Z"}
 
 
@@ -162,22 +167,58 @@ def test_no_representation_shows_a_value(google: Google) -> None:
 # -- scheduler -----------------------------------------------------------------------------------
 
 
-def test_jobs_are_listed_paused_and_resumed(google: Google) -> None:
-    control = SchedulerControl("desk", "europe-west1", endpoint=google.url, timeout_seconds=1)
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    made = SqliteStore(tmp_path / "twinleg.db", synchronous="NORMAL")
+    yield made
+    made.close()
+
+
+def _control(google: Google, store: SqliteStore) -> SchedulerControl:
+    return SchedulerControl("desk", "europe-west1", store, endpoint=google.url, timeout_seconds=1)
+
+
+PAUSE = Pause(why="a test", by="ada", since=NOON)
+
+
+def test_jobs_are_listed_paused_and_resumed(google: Google, store: SqliteStore) -> None:
+    control = _control(google, store)
+    google.paused["somebody-elses"] = False
     ingest, risk = control.jobs()
-    assert (ingest.name, ingest.schedule, ingest.paused, ingest.status) == ("ingest", "* * * * *", False, 0)
-    assert (ingest.next_at, ingest.last_at, risk.name) == (NOON.replace(minute=1), None, "risk")
-    assert control.pause("ingest").paused and control.pause("ingest").paused
-    assert [job.paused for job in control.jobs()] == [True, False]
-    assert control.jobs()[0].next_at is None
-    assert not control.resume("ingest").paused
+    assert (ingest.name, ingest.schedule, ingest.paused, ingest.pause) == ("ingest", "* * * * *", False, None)
+    assert (ingest.next_at, ingest.last_at, ingest.last_result) == (NOON.replace(minute=1), None, "")
+    assert (risk.name, risk.last_at, risk.last_result) == ("risk", NOON, "failed: DEADLINE_EXCEEDED too slow")
+    for _ in range(2):
+        control.pause("ingest", PAUSE)
+        ingest, risk = control.jobs()
+        assert (ingest.paused, ingest.pause, ingest.next_at) == (True, PAUSE, None)
+        assert not risk.paused
+    for _ in range(2):
+        control.resume("ingest")
+        assert [(job.paused, job.pause) for job in control.jobs()] == [(False, None)] * 2
     control.close()
 
 
-def test_a_job_that_is_not_there_is_named_and_an_outage_is_unavailable(google: Google) -> None:
-    control = SchedulerControl("desk", "europe-west1", endpoint=google.url, timeout_seconds=1)
-    with pytest.raises(BadInput, match="job sweep"):
-        control.pause("sweep")
+def test_scheduler_is_right_about_what_is_paused(google: Google, store: SqliteStore) -> None:
+    """Somebody used the console: a pause nobody noted is one, and a note without a pause is none."""
+    control = _control(google, store)
+    google.paused["risk"] = True
+    note(store, "ingest", PAUSE)
+    assert [(job.name, job.paused, job.pause) for job in control.jobs()] == [
+        ("ingest", False, None), ("risk", True, None),
+    ]  # fmt: skip
+
+
+def test_a_job_that_is_not_there_is_named_and_an_outage_is_unavailable(google: Google, store: SqliteStore) -> None:
+    control = _control(google, store)
+    for job in ("sweep", "risk:run?x="):
+        with pytest.raises(BadInput, match="job must be one of ingest, risk"):
+            control.pause(job, PAUSE)
+    del google.paused["ingest"]
+    with pytest.raises(BadInput, match="job ingest"):
+        control.resume("ingest")
     for google.failing in (403, 503):
         with pytest.raises(Unavailable, match="job risk"):
             control.resume("risk")
+        with pytest.raises(Unavailable, match="job risk"):
+            control.pause("risk", PAUSE)
