@@ -6,6 +6,7 @@ repository on some machines; elsewhere those tests say so and are skipped, and t
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from twinleg import wire
 from twinleg.bootstrap import PROJECT_VARIABLE, RUNTIME_VARIABLE
+from twinleg.cli import parser
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.embedded.runtime import SUBSCRIPTIONS
 from twinleg.engine.pages import EXPIRING, UNINDEXED
@@ -408,3 +410,40 @@ def test_traffic_goes_to_consumers_first_and_back_from_producers() -> None:
     consumers_first = ["execute", "risk", "signal", "ingest", "webhook"]
     assert f"serve new {' '.join(consumers_first)}" in traffic
     assert f"serve old {' '.join(reversed(consumers_first))}" in traffic
+
+
+# -- the page for newcomers ------------------------------------------------------------------------
+
+PAGE = (ROOT / "infra" / "README.md").read_text()
+
+
+def test_every_command_of_ours_on_the_page_is_understood() -> None:
+    lines = re.findall(r"(?:^|`)\./dev run ([^`#\n]+)", PAGE, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        assert parser().parse_args(shlex.split(line)).run, line
+
+
+def test_every_link_on_the_page_leads_somewhere_and_every_script_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", PAGE):
+        assert (ROOT / "infra" / target).exists(), target
+    for script in ("up", "rollback"):
+        assert f"infra/{script}" in PAGE and os.access(ROOT / "infra" / script, os.X_OK)
+    for file in re.findall(r"`([a-z]+\.tf)`", PAGE):
+        assert (INFRA / file).exists(), file
+
+
+def test_the_script_and_the_page_give_the_same_commands() -> None:
+    """Whoever does it by hand does what the script does."""
+    script = (ROOT / "infra" / "up").read_text()
+    for start in (
+        "gcloud projects create", "gcloud billing projects link", "gcloud services enable", "gcloud builds submit",
+        "gcloud beta services identity create", "gcloud storage buckets create", "gcloud secrets versions add",
+        "gcloud artifacts docker images describe", "gcloud scheduler jobs run risk", "head -c 32 /dev/urandom",
+    ):  # fmt: skip
+        assert start in script and start in PAGE, start
+    enabled = [
+        set(re.findall(r"\b([a-z]+)\.googleapis\.com", text.split("services enable")[1][:300]))
+        for text in (script, PAGE)
+    ]
+    assert enabled[0] == enabled[1]
