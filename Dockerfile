@@ -40,7 +40,7 @@ RUN apt-get update -q \
 COPY requirements-dev.txt ./
 RUN pip install --no-deps -r requirements-dev.txt
 COPY . .
-CMD ["bash", "-c", "ruff check . && ruff format --check . && mypy && lint-imports && python -P -m pytest -rs"]
+CMD ["bash", "-c", "ruff check . && ruff format --check . && mypy && lint-imports && python -P -m pytest -rfEs"]
 
 # What is deployed: the layers that were tested. Last, so that it is what a build makes unless told otherwise.
 FROM base AS runtime
