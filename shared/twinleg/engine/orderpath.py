@@ -137,12 +137,12 @@ class OrderPath:
         for _ in range(ALLOTMENT_TRIES):
             seen = engine.store.get("signers", signer)
             now = engine.now()
-            nonce = max(ms_from_utc(now), int(seen.data["last_nonce"]) + 1 if seen else 0)
+            nonce = max(ms_from_utc(now), int(seen.data.get("last_nonce", 0)) + 1 if seen else 0)
             expires_at = now + timedelta(seconds=engine.desk.limits.action_expiry_seconds)
             if not isinstance(action, PlaceEntry):  # with such a clock nothing is opened, and everything closed
                 expires_at += self._behind
             record = self._sign(venue, action, nonce, expires_at, now, trade_id)
-            last = {
+            last = (dict(seen.data) if seen else {}) | {
                 "last_nonce": nonce, "account": action.account, "role": engine.role.value, "at": now,
                 "summary": f"{action.account} {engine.role.value}: last nonce {nonce}",
             }  # fmt: skip

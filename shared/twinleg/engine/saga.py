@@ -29,6 +29,7 @@ from twinleg.domain.orders import (
 )
 from twinleg.domain.trades import Leg, Trade, TradeState
 from twinleg.engine.closing import Closing, asked_to_leave
+from twinleg.engine.keys import keys_expire_at, own_key
 from twinleg.engine.legs import (
     confirmed_leg,
     crossing_price,
@@ -101,7 +102,8 @@ class Saga:
             return self._refuse(trade, version, *late)
         control, control_version = self.engine.control()
         desk, desk_version = self.book.desk()
-        book = survey(self.engine, trade, control, desk, self.book.slots(trade))
+        keys = {leg.account: own_key(self.engine, leg.account) for leg in trade.legs}
+        book = survey(self.engine, trade, control, desk, self.book.slots(trade), keys_expire_at(self.engine, keys))
         verdict = review(trade.intent, book)
         if isinstance(verdict, Refused):
             return self._refuse(trade, version, verdict.code, verdict.reason)
@@ -122,6 +124,7 @@ class Saga:
             self.book.desk_write(counted, desk_version),
             Check("control", "trading", control_version),
             self.book.intent_status(trade, "approved", verdict.reason),
+            *keys.values(),
         )
         self.engine.announce(
             EventKind.APPROVED,

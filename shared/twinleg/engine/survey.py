@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from twinleg.domain.control import Control
@@ -10,7 +10,7 @@ from twinleg.domain.ids import account_market
 from twinleg.domain.orders import AccountState
 from twinleg.domain.trades import Leg, Trade
 from twinleg.engine.legs import venue_of
-from twinleg.engine.ports import SignerRole, Stored
+from twinleg.engine.ports import Stored
 from twinleg.engine.records import DeskBook
 from twinleg.engine.system import Engine
 from twinleg.risk.gate import Book
@@ -20,7 +20,12 @@ DAY_SECONDS = 86_400
 
 
 def survey(
-    engine: Engine, trade: Trade, control: Control, desk: DeskBook, slots: Sequence[tuple[str, Stored | None]]
+    engine: Engine,
+    trade: Trade,
+    control: Control,
+    desk: DeskBook,
+    slots: Sequence[tuple[str, Stored | None]],
+    keys: Mapping[str, datetime | None],
 ) -> Book:
     """Everything the gate decides by. Raises Unavailable when a venue cannot be read: no new exposure then."""
     main, hedge = trade.legs
@@ -51,7 +56,7 @@ def survey(
             account_market(leg.account, leg.market) for leg in trade.legs if _foreign(engine, leg, states[leg.account])
         ),
         unresolved=(),
-        keys_expire_at={leg.account: _key_expires_at(engine, leg) for leg in trade.legs},
+        keys_expire_at=keys,
         range_percent=trade.intent.range_percent,
     )
 
@@ -60,10 +65,3 @@ def _foreign(engine: Engine, leg: Leg, state: AccountState) -> bool:
     """A position or an order is there although the slot is free: it is nobody's we know."""
     resting = venue_of(engine, leg).open_orders(leg.account)
     return state.position(leg.market) is not None or any(order.market == leg.market for order in resting)
-
-
-def _key_expires_at(engine: Engine, leg: Leg) -> datetime | None:
-    """The earlier expiry of the keys that open and that protect."""
-    venue = venue_of(engine, leg)
-    expiries = [venue.key_expires_at(leg.account, role) for role in (SignerRole.EXECUTE, SignerRole.RISK)]
-    return min((at for at in expiries if at is not None), default=None)

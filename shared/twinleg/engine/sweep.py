@@ -14,7 +14,6 @@ and whenever a book is missing, edited or unreadable, everything is read.
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -35,6 +34,7 @@ from twinleg.engine.books import (
     Seen,
     carry_positions,
     fill_positions,
+    has_news,
     memory_of,
     memory_unread,
     page_is_due,
@@ -44,6 +44,7 @@ from twinleg.engine.books import (
     read_book,
     write_book,
 )
+from twinleg.engine.keys import NOTED_EVERY_SWEEPS, note_key
 from twinleg.engine.legs import crossing_price
 from twinleg.engine.lines import Line, line_of
 from twinleg.engine.measures import measure
@@ -55,6 +56,7 @@ from twinleg.engine.records import document, parsed
 from twinleg.engine.saga import Saga
 from twinleg.engine.system import Engine
 from twinleg.engine.watch import Reading, at_rest, is_quiet
+from twinleg.logs import stack_of
 from twinleg.risk import breakers, ladder
 
 log = logging.getLogger("twinleg")
@@ -104,6 +106,9 @@ class Sweep:
         self._attempt(lambda: self._record(foreign))
         if control.state is Halt.FLATTEN:
             self._attempt(self._flat_yet)
+        if self._turn % NOTED_EVERY_SWEEPS == 0:
+            for name in self.engine.desk.accounts:
+                self._attempt(partial(note_key, self.engine, name))
         self._measure(started)
         if self.failures:
             raise self.failures[0]
@@ -116,9 +121,9 @@ class Sweep:
         except TwinlegError as failure:
             self.failures.append(failure)
         except Exception as surprise:
-            where = "".join(traceback.format_tb(surprise.__traceback__))  # not its text, which may quote anything
-            log.critical("a step of the sweep failed:\n%s%s", where, type(surprise).__name__)
-            broken = InvariantBroken(f"a step of the sweep failed with {type(surprise).__name__}")
+            kind = type(surprise).__name__  # not its text, which may quote anything
+            log.critical("a step of the sweep failed: %s", kind, extra={"stack_trace": stack_of(surprise)})
+            broken = InvariantBroken(f"a step of the sweep failed with {kind}")
             broken.__cause__ = surprise
             self.failures.append(broken)
 
@@ -204,18 +209,18 @@ class Sweep:
     @property
     def _turn(self) -> int:
         """Counts the sweeps: what is done only once in a while goes by it."""
-        return next((book.sweeps for book in self.books.values()), 0)
+        return 1 + max((book.sweeps for book in self.books.values()), default=0)
 
     def _in_turn(self, lines: dict[str, Line]) -> list[str]:
-        """Every other sweep, one line or known foreign position is held against its record, however quiet it is.
+        """In a quiet sweep, one line or known foreign position is held against its record, however quiet it is.
 
         So a hand's edit of a trade is taken up, though nobody marked it: it is marked now, and looked after.
         """
         strange = [(name, market) for name, book in self.books.items() for market in book.foreign]
         checks: list[str | tuple[str, str]] = [*sorted(lines.keys() - self.unswept.keys()), *sorted(strange)]
-        if not checks or self._turn % 2 == 0:
+        if not checks or self.unswept or self._turn % PAGE_EVERY == 0:
             return []
-        check = checks[self._turn // 2 % len(checks)]
+        check = checks[self._turn % len(checks)]
         if isinstance(check, tuple):
             return self._owner_of_slot(*check)
         stored = self.engine.store.get("trades", check)
@@ -378,18 +383,26 @@ class Sweep:
     # -- records ---------------------------------------------------------------------------------
 
     def _record(self, foreign: dict[str, list[str]]) -> None:
-        """Write the books, and of the pages those that are news, else one at most."""
+        """Write the books that have news, and in turn the others' figures; of the pages what is news, else one."""
         plans: dict[str, Plan] = {}
         for name, book in self.books.items():
             self._attempt(partial(self._plan, plans, book, foreign.get(name, [])))
         pages = self._pages(plans)
-        for name, (parts, memory) in plans.items():
-            reading = self.readings[name]
+        for name in self._written(plans, pages):
+            (parts, memory), reading = plans[name], self.readings[name]
             memory["page_due"] = name not in pages and self._page_is_due(name, memory)
             if name in pages and reading:
                 memory["page_equity_usd"] = memory["equity_usd"]
             beside = [page_write(memory, reading)] if name in pages else []
             self._attempt(partial(self._write_book, self.books[name], parts, memory, beside))
+
+    def _written(self, plans: dict[str, Plan], pages: set[str]) -> list[str]:
+        """The accounts whose book is written: every sweep `BOOKS_A_SWEEP` at least, however many there are."""
+        names = list(plans)
+        wanted = {name for name, (parts, memory) in plans.items() if has_news(self.books[name], parts, memory)} | pages
+        others = [name for name in _rotated(names, self._turn * BOOKS_A_SWEEP) if name not in wanted]
+        wanted.update(others[: max(0, BOOKS_A_SWEEP - len(wanted))])
+        return [name for name in names if name in wanted]
 
     def _plan(self, plans: dict[str, Plan], book: Book, foreign: list[str]) -> None:
         name, now = book.account, self.engine.now()
@@ -397,23 +410,22 @@ class Sweep:
         reading = self.readings[name]
         if reading is None:
             carry_positions(book, parts)
-            plans[name] = parts, memory_unread(book, now)
+            plans[name] = parts, memory_unread(book, now, self._turn)
             return
         fill_positions(book, parts, reading, self._owner_id, self._distance_at_entry)
-        plans[name] = parts, memory_of(book, reading, foreign, now, sum(len(part.lines) for part in parts))
+        plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn)
 
     def _pages(self, plans: dict[str, Plan]) -> set[str]:
-        """The accounts whose page is written in this sweep."""
-        names, turn = list(plans), self._turn
+        """The accounts whose page is written: those with news; else one, due or in its turn, when nothing else is."""
         news = {name for name, (_, memory) in plans.items() if page_is_news(self.books[name], memory)}
-        if news or not names:
+        if news or not plans:
             return news
-        due = [name for name, (_, memory) in plans.items() if self._page_is_due(name, memory)]
-        if due:
-            return {min(due, key=lambda name: (names.index(name) - turn) % len(names))}
-        if not self._lines():
-            return {names[turn % len(names)]}
-        return {names[turn // 2 % len(names)]} if turn % 2 == 0 else set()
+        names = _rotated(list(plans), self._turn // PAGE_EVERY)
+        waiting = [name for name in names if self.books[name].memory.get("page_due")]
+        if waiting or any(part.taken_back for parts, _ in plans.values() for part in parts):
+            return set(waiting[:1])
+        due = [name for name in names if self._page_is_due(name, plans[name][1])]
+        return set(due[:1]) or set(names[:1] if self._turn % PAGE_EVERY == 0 else ())
 
     def _page_is_due(self, name: str, memory: Document) -> bool:
         reading = self.readings[name]
@@ -484,7 +496,16 @@ class Sweep:
 
 Plan = tuple[list[Part], Document]
 """A book as it shall be: its documents, and what is remembered of the account."""
+BOOKS_A_SWEEP = 2
+"""Books whose figures are written each minute though nothing in them is news; with more accounts they take turns."""
+PAGE_EVERY = 10
+"""Every so many sweeps an account's page is written in its turn; in the others a trade's line is checked."""
 SEVERITY = {Halt.ENABLED: 0, Halt.REDUCING: 1, Halt.FLATTEN: 3, Halt.HALTED: 2}
+
+
+def _rotated(names: list[str], turn: int) -> list[str]:
+    start = turn % len(names) if names else 0
+    return [*names[start:], *names[:start]]
 
 
 def _as_severe(current: Halt, wanted: Halt) -> bool:

@@ -1,0 +1,83 @@
+"""Each function may read its own agent keys only; when the others' expire it learns from what they noted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from twinleg.domain.errors import BadInput
+from twinleg.domain.trades import TradeState
+from twinleg.engine.keys import keys_expire_at, own_key
+from twinleg.engine.ports import Merge, SignerRole
+
+
+def notes(w, role):
+    return [s for s in w.system.store.query("signers", {"account": "main", "role": role}) if s.data.get("checked_at")]
+
+
+def without_the_keys_of(w, role, monkeypatch):
+    """As in the cloud, where a function's identity may not read the other's secrets."""
+    venue = w.system.venues.of("main")
+    allowed = {key: name for key, name in venue._key_names.items() if key[1] is not role}
+    monkeypatch.setattr(venue, "_key_names", allowed)
+    venue._wallets.clear()
+
+
+def test_the_first_sweep_notes_its_keys_and_the_sixtieth_again(world):
+    w = world()
+    [first] = notes(w, "risk")
+    assert first.data["expires_at"] is None or first.data["expires_at"] > w.system.clock.now()
+    w.minutes(5)
+    [again] = notes(w, "risk")
+    assert again.version == first.version
+    assert "expire" in again.data["summary"]
+
+
+def test_an_entry_needs_no_key_of_the_sweep_once_the_sweep_noted_it(world, monkeypatch):
+    w = world()
+    without_the_keys_of(w, SignerRole.RISK, monkeypatch)
+    with pytest.raises(BadInput):
+        w.system.venues.of("main").signer("main", SignerRole.RISK)
+    w.alert("buy", "a1")
+    assert w.trade().state is TradeState.OPEN
+    [own] = notes(w, "execute")
+    assert own.data["last_nonce"] > 0 and own.data["checked_at"]
+
+
+def test_an_expiry_that_nobody_noted_and_nobody_can_read_stops_entries(world, monkeypatch):
+    w = world()
+    without_the_keys_of(w, SignerRole.RISK, monkeypatch)
+    for note in w.system.store.query("signers"):
+        data = {name: value for name, value in note.data.items() if name != "checked_at"}
+        w.system.store.compare_and_set("signers", note.id, data, note.version)
+    w.alert("buy", "a1")
+    assert w.trade().state is TradeState.REFUSED
+    assert "key_expiry" in w.trade().why_closed and "could not be read" in w.trade().why_closed
+
+
+def test_the_noted_expiry_of_the_sweep_s_key_counts_and_the_latest_note_of_several(world):
+    w = world()
+    engine, now = w.engine(), w.system.clock.now()
+    own = {"main": own_key(engine, "main")}
+    for days, checked in ((2, 1), (5, 3), (9, 2)):
+        fields = {"account": "main", "role": "risk", "expires_at": now + timedelta(days=days),
+                  "checked_at": now + timedelta(hours=checked)}  # fmt: skip
+        w.system.store.batch([Merge("signers", f"0x{days}", fields)])
+    assert keys_expire_at(engine, own) == {"main": now + timedelta(days=5)}
+    soon = {"expires_at": now + timedelta(minutes=5), "checked_at": now + timedelta(days=1)}
+    w.system.store.batch([Merge("signers", "0x7", fields | soon)])
+    w.alert("buy", "a1")
+    assert "key_expiry" in w.trade().why_closed and "before" in w.trade().why_closed
+
+
+def test_a_nonce_allotted_meanwhile_is_not_lost_by_a_note(world):
+    w = world()
+    w.alert("buy", "a1")
+    [before] = notes(w, "execute")
+    w.system.store.batch([own_key(w.engine(), "main")])
+    [after] = notes(w, "execute")
+    assert after.data["last_nonce"] == before.data["last_nonce"]
+    w.alert("close", "a2")
+    [last] = notes(w, "execute")
+    assert last.data["last_nonce"] > before.data["last_nonce"] and "expires_at" in last.data
