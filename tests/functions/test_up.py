@@ -189,6 +189,9 @@ def test_it_ends_cleanly_when_told_to_and_takes_its_venue_along(desk, number):
     assert desk.end(number) == 0
     assert "stopping" in desk.log()
     assert "Traceback" not in desk.log()
+    [path] = desk.folder.rglob("logs/twinleg.jsonl")
+    written = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {"ingest", "risk"} <= {line.get("function") for line in written}
     wait_for(lambda: is_gone(desk.venue), 10)
 
 
