@@ -106,7 +106,7 @@ class Sweep:
         self._attempt(lambda: self._record(foreign))
         if control.state is Halt.FLATTEN:
             self._attempt(self._flat_yet)
-        if self._turn % NOTED_EVERY_SWEEPS == 0:
+        if self._turn % NOTED_EVERY_SWEEPS == 1:
             for name in self.engine.desk.accounts:
                 self._attempt(partial(note_key, self.engine, name))
         self._measure(started)
