@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -56,7 +56,7 @@ class Plan:
     minutes: int
     dice: Dice
     market: str = "draw"
-    candles: Mapping[str, list[Candle]] = field(default_factory=dict)
+    candles: Mapping[str, Sequence[Candle]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +115,11 @@ class World:
     def __init__(self, plan: Plan) -> None:
         self.plan, self.dice = plan, plan.dice
         self.draw = self.dice.stream("world")
-        self.start = market.start_of(plan.seed) + HISTORY * MINUTE
+        first = next((series[0].opened_at for series in plan.candles.values()), market.start_of(plan.seed))
+        self.start = first + HISTORY * MINUTE
         self.kind = plan.market if plan.market != "draw" else self.draw.choice(market.KINDS)
-        self.coins = ["BTC"] if self.draw.random() < 0.6 else ["BTC", "ETH"]
+        drawn = ["BTC"] if self.draw.random() < 0.6 else ["BTC", "ETH"]
+        self.coins = list(plan.candles) or drawn
         self.venue = Venue(self._options(), lambda: 0)
         self.kernel = Kernel(self.start, lambda at: void(self.venue.set_clock(ms_from_utc(at))))
         self.lines: list[tuple[datetime, str, str]] = []
@@ -412,7 +414,7 @@ class World:
     def _options(self) -> VenueOptions:
         begins = self.start - HISTORY * MINUTE
         count = HISTORY + self.plan.minutes + 5
-        series = dict(self.plan.candles) or {
+        series: Mapping[str, Sequence[Candle]] = self.plan.candles or {
             coin: market.candles(self.kind, self.dice.stream(f"price {coin}"), begins, count, PRICES[coin])
             for coin in self.coins
         }
