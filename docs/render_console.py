@@ -212,7 +212,8 @@ def _field(row: int, name: str, value: Any, room: float) -> list[str]:
 
 def wrapped(text: str, first: float, others: float) -> list[str]:
     """The text in lines, broken at spaces; at most three, the last one cut."""
-    lines, room = [], first
+    lines: list[str] = []
+    room = first
     words = text.split(" ")
     while words and len(lines) < 2:
         count = len(words)
