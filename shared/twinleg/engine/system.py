@@ -30,6 +30,7 @@ SEVERITIES: dict[EventKind, int] = {
     EventKind.MARGIN_ADDED: logging.WARNING,
     EventKind.CORRECTED: logging.WARNING,
     EventKind.HALTED: logging.WARNING,
+    EventKind.RESTORED: logging.WARNING,
     EventKind.GAP: logging.WARNING,
     EventKind.CANDLE_SUSPECT: logging.WARNING,
     EventKind.SIGNAL: logging.INFO,
