@@ -31,6 +31,8 @@ DECISIVE = ("control", "trades", "actions", "intents", "orders", "signers", "pos
 """A store with anything in one of these is somebody's. The others are written anew by the next minute."""
 OF_ITS_PLACE = frozenset((SCHEDULE_ID, *(f"job-{name}" for name in JOBS)))
 """Documents in ``control`` about the scheduler of one place: neither backed up nor in the way of a restore."""
+NOT_RESTORED = ("books",)
+"""What the sweep remembers from one minute to the next: it makes it anew by looking at everything, as it should."""
 PAGE = 500
 BATCH_DOCUMENTS_MAX, BATCH_BYTES_MAX = 200, 1_000_000
 WRITE_TRIES = 4
@@ -173,12 +175,13 @@ def _halted(engine: Engine, why: str, by: str) -> dict[str, Any]:
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry], int]]:
-    """The documents of one collection in batches that any store takes at once; the state of trading is left out."""
+    """The documents of one collection in batches that any store takes at once, but for those that stay behind."""
     batch: list[Entry] = []
     done: dict[str, int] = {}
     size = 0
     for entry in entries:
-        if entry.collection == "control" and (entry.id == CONTROL_ID or entry.id in OF_ITS_PLACE):
+        of_its_own = entry.collection == "control" and (entry.id == CONTROL_ID or entry.id in OF_ITS_PLACE)
+        if of_its_own or entry.collection in NOT_RESTORED:
             continue
         full = len(batch) >= BATCH_DOCUMENTS_MAX or size + entry.size_bytes > BATCH_BYTES_MAX
         if batch and (full or entry.collection != batch[0].collection):

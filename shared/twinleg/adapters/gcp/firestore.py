@@ -175,7 +175,7 @@ class FirestoreStore:
         checked_id(collection, "any")
         request = types.RunQueryRequest.pb()(parent=f"{self._database}/documents", read_time=at)
         query = request.structured_query
-        getattr(query, "from").add(collection_id=collection)
+        query.from_.add(collection_id=collection)
         query.order_by.add(direction=types.StructuredQuery.Direction.ASCENDING).field.field_path = "__name__"
         query.limit.value = limit
         if after:
