@@ -12,6 +12,7 @@ from twinleg.domain.orders import OrderKind, OrderRequest, Side
 from twinleg.domain.trades import TradeState
 from twinleg.engine.control import set_trading
 from twinleg.engine.ports import PlaceReduction, SignerRole
+from twinleg.engine.sweep import PAGE_EVERY
 
 D = Decimal
 WIDE = {
@@ -373,7 +374,7 @@ def test_a_quiet_sweep_writes_the_books_and_one_page_at_most(world):
     w.minutes(3)
     audit = len(w.system.store.query("audit"))
     pages = []
-    for _ in range(8):
+    for _ in range(2 * PAGE_EVERY):
         before = versions(w)
         w.sweep()
         after = versions(w)

@@ -241,9 +241,12 @@ def _part_writes(account: str, number: int, part: Part, memory: Document) -> lis
 # -- what is remembered --------------------------------------------------------------------------
 
 
-def memory_of(book: Book, reading: Reading, foreign: Sequence[str], now: datetime, trades: int) -> Document:
+def memory_of(
+    book: Book, reading: Reading, foreign: Sequence[str], parts: Sequence[Part], now: datetime, turn: int
+) -> Document:
     """The account's figures and what must be remembered of it."""
     before, state = book.memory, reading.state
+    trades = sum(len(part.lines) for part in parts)
     day = f"{now:%Y-%m-%d}"
     same_day = before.get("day") == day
     start = Decimal(str(before["equity_day_start_usd"])) if same_day else state.equity_usd
@@ -269,13 +272,13 @@ def memory_of(book: Book, reading: Reading, foreign: Sequence[str], now: datetim
         "trades": trades,
         "foreign": list(foreign),
         "unreadable_sweeps": 0,
-        "sweeps": book.sweeps + 1,
+        "sweeps": turn,
         "summary": f"{book.account}: {len(state.positions)} positions, {trades} trades, "
         f"equity {state.equity_usd:.2f}, mode {reading.mode}",
     }
 
 
-def memory_unread(book: Book, now: datetime) -> Document:
+def memory_unread(book: Book, now: datetime, turn: int) -> Document:
     """What is remembered of an account that could not be read."""
     missed = book.unreadable_sweeps + 1
     unknown = {"mode": "", "day": "", "day_started_at": now, "equity_day_start_usd": "0", "equity_peak_usd": "0"}
@@ -287,7 +290,7 @@ def memory_unread(book: Book, now: datetime) -> Document:
             "account": book.account,
             "at": now,
             "unreadable_sweeps": missed,
-            "sweeps": book.sweeps + 1,
+            "sweeps": turn,
             "summary": f"{book.account}: not readable for {missed} sweeps",
         }
     )
@@ -306,6 +309,15 @@ def page_is_news(book: Book, memory: Document) -> bool:
     """Whether a person should not wait for this page's turn: mode, day, foreign positions, readability."""
     return not book.intact or any(
         book.memory.get(name) != memory.get(name) for name in ("mode", "day", "foreign", "unreadable_sweeps")
+    )
+
+
+def has_news(book: Book, parts: Sequence[Part], memory: Document) -> bool:
+    """Whether the book must be written in this sweep: more than the figures of what it holds changed."""
+    return (
+        page_is_news(book, memory)
+        or len(parts) != len(book.shards)
+        or any(part.taken_back or part.pages or part.lines != part.shard.lines for part in parts)
     )
 
 

@@ -82,7 +82,7 @@ class Sweep:
         self.protection = Protection(engine, self.saga, self._read, self._attempt, self.done)
         self.readings: dict[str, Reading | None] = {}
         self.books: dict[str, Book] = {}
-        self.asked = False
+        self.asked = self.checked = False
         self.unswept: dict[str, Stored] = {}
         self.seen: dict[str, Seen] = {}
         self.holders: dict[tuple[str, str], Watched] = {}
@@ -218,8 +218,10 @@ class Sweep:
         """
         strange = [(name, market) for name, book in self.books.items() for market in book.foreign]
         checks: list[str | tuple[str, str]] = [*sorted(lines.keys() - self.unswept.keys()), *sorted(strange)]
-        if not checks or self.unswept or self._turn % PAGE_EVERY == 0:
+        busy = self.unswept or any(book.memory.get("page_due") for book in self.books.values())
+        if not checks or busy or self._turn % PAGE_EVERY == 0:
             return []
+        self.checked = True
         check = checks[self._turn % len(checks)]
         if isinstance(check, tuple):
             return self._owner_of_slot(*check)
@@ -422,7 +424,7 @@ class Sweep:
             return news
         names = _rotated(list(plans), self._turn // PAGE_EVERY)
         waiting = [name for name in names if self.books[name].memory.get("page_due")]
-        if waiting or any(part.taken_back for parts, _ in plans.values() for part in parts):
+        if waiting or self.checked or any(part.taken_back for parts, _ in plans.values() for part in parts):
             return set(waiting[:1])
         due = [name for name in names if self._page_is_due(name, plans[name][1])]
         return set(due[:1]) or set(names[:1] if self._turn % PAGE_EVERY == 0 else ())
