@@ -88,6 +88,7 @@ CHOSEN: dict[str, tuple[str, dict[str, object]]] = {
     "books": ("books", {"account": "main"}),
     "positions": ("positions", {"account": "main"}),
     "control": ("control", {"state": "ENABLED"}),
+    "signers": ("signers", {"account": "main", "role": "execute"}),
 }
 """Picture → its collection and the fields of the document to open; others open the last document."""
 

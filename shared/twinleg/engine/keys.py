@@ -14,26 +14,25 @@ _OTHER = {SignerRole.EXECUTE: SignerRole.RISK, SignerRole.RISK: SignerRole.EXECU
 
 def own_key(engine: Engine, account: str) -> Merge:
     """What the venue says of this function's key for the account, to be written to ``signers`` beside its nonces."""
-    venue = engine.venues.of(account)
+    venue, role = engine.venues.of(account), engine.role
+    expires_at = venue.key_expires_at(account, role)
+    until = f"expires {expires_at:%Y-%m-%d %H:%M}" if expires_at else "does not expire, or is not listed at the venue"
     return Merge(
         "signers",
-        venue.signer(account, engine.role),
+        venue.signer(account, role),
         {
             "account": account,
-            "role": engine.role.value,
-            "expires_at": venue.key_expires_at(account, engine.role),
+            "role": role.value,
+            "expires_at": expires_at,
             "checked_at": engine.now(),
+            "summary": f"{account} {role.value}: the key {until}",
         },
     )
 
 
 def note_key(engine: Engine, account: str) -> None:
     """Write down when this function's key for the account expires."""
-    noted = own_key(engine, account)
-    expires_at = noted.fields["expires_at"]
-    until = f"expires {expires_at:%Y-%m-%d %H:%M}" if expires_at else "does not expire, or is not listed at the venue"
-    said = {"summary": f"{account} {engine.role.value}: the key {until}"}
-    engine.store.batch([Merge(noted.collection, noted.id, noted.fields | said)])
+    engine.store.batch([own_key(engine, account)])
 
 
 def keys_expire_at(engine: Engine, own: dict[str, Merge]) -> dict[str, datetime | None]:
