@@ -6,6 +6,7 @@ import fcntl
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -66,7 +67,9 @@ def _run(
     stop: threading.Event,
     stack: ExitStack,
 ) -> None:
+    port = settings.webhook.port if port is None else port
     lock = stack.enter_context(_only_one(folder))
+    _can_listen(port)
     keeper = Keeper(keep_open=[lock])
     stack.callback(keeper.close)
     emulators = start_emulators(environ, keeper)
@@ -78,7 +81,7 @@ def _run(
     _unless(stop)
     system = Emulated(settings, environ, emulators, keeper, logs=folder / "logs", say=_say_aside)
     stack.callback(system.stop)
-    served = _webhook(system, settings.webhook.port if port is None else port)
+    served = _webhook(system, port)
     system.start(stop.is_set)
     for name in ("ingest", "risk"):  # so that an alert in the first minute finds candles, and the sweep's look is now
         system.call(name)
@@ -144,7 +147,21 @@ def _webhook(system: Emulated, port: int) -> int:
     try:
         return system.serve_webhook(port)
     except OSError as error:
-        raise Unavailable(f"the webhook cannot listen on 127.0.0.1:{port}: {error.strerror}; try --port") from error
+        raise _taken(port, error) from error
+
+
+def _can_listen(port: int) -> None:
+    """Say that the port is taken before anything is started."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise _taken(port, error) from error
+
+
+def _taken(port: int, error: OSError) -> Unavailable:
+    return Unavailable(f"the webhook cannot listen on 127.0.0.1:{port}: {error.strerror}; try --port")
 
 
 def _still_there(emulators: Emulators, venue: VenueProcess | None) -> None:
