@@ -212,7 +212,9 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 def _value(value: object) -> object:
     if isinstance(value, str):
         return _cut(value, TEXT_CHARACTERS_MAX)
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if value is None or (isinstance(value, int) and abs(value) < 2**63):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, datetime):
         return value.isoformat()

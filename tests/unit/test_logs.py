@@ -124,6 +124,12 @@ def test_a_figure_is_a_number_with_its_labels(written: Any) -> None:
     assert (line["metric"], line["value"], line["account"]) == ("margin_ratio", 2.5, "main")
 
 
+def test_a_number_as_long_as_a_key_leaves_the_line_one_object(written: Any) -> None:
+    log.info("x", extra={"count": int("7" * 64), "small": 7, "yes": True})
+    [line] = written()
+    assert (line["count"], line["small"], line["yes"]) == ("[key]", 7, True)
+
+
 def test_a_figure_that_is_no_number_is_still_a_line(written: Any) -> None:
     measure("margin_ratio", Decimal("Infinity"), account="main")
     assert written()[0]["value"] == "inf"
