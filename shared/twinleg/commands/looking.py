@@ -43,22 +43,17 @@ def _list(arguments: Arguments) -> int:
 
 
 def _row(collection: str, stored: Stored) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": stored.id, **stored.data}
-    return row | _trade_row(stored) if collection == "trades" else row
+    return {"id": stored.id, **(_trade_row(stored) if collection == "trades" else stored.data)}
 
 
 def _trade_row(stored: Stored) -> dict[str, Any]:
-    """A trade's row: what a person asks first, above the record itself."""
-    from twinleg.domain.money import cents, plain
+    """A trade's page, and its legs whole, with their orders."""
+    from twinleg.domain.recorded import RECORD
     from twinleg.domain.trades import Trade
+    from twinleg.engine.pages import trade_page
 
-    trade = Trade.model_validate(stored.data)
-    return {
-        "market": trade.main.market,
-        "direction": trade.intent.direction.value,
-        "strategy": trade.intent.strategy,
-        "pnl_usd": plain(cents(trade.pnl_usd, 2)),
-    }
+    record = stored.data.get(RECORD, stored.data)
+    return {**trade_page(Trade.model_validate(stored.data)), "main": record["main"], "hedge": record["hedge"]}
 
 
 def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
