@@ -28,7 +28,8 @@ class Task:
         self.name = name
         self.killed = False
         self.done = False
-        self.go = threading.Semaphore(0)
+        self.go = threading.Lock()
+        self.go.acquire()
 
 
 class Kernel:
@@ -41,7 +42,9 @@ class Kernel:
         self._moved = moved
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = 0
-        self._back = threading.Semaphore(0)
+        self._back = threading.Lock()
+        self._back.acquire()
+        self._idle: list[_Worker] = []
         self._current: Task | None = None
         self._failure: BaseException | None = None
 
@@ -72,24 +75,32 @@ class Kernel:
         """Begin a task now; it runs until it first waits. *body* handles its own errors; Killed just ends it."""
         task = Task(name)
         self.running += 1
-
-        def run() -> None:
-            task.go.acquire()
-            try:
-                body()
-            except Killed:
-                pass
-            except BaseException as error:
-                self._failure = error
-            finally:
-                self.running -= 1
-                task.done = True
-                self._current = None
-                self._back.release()
-
-        threading.Thread(target=run, daemon=True).start()
+        worker = self._idle.pop() if self._idle else _Worker(self)
+        worker.give(task, body)
         self._resume(task)
         return task
+
+    def close(self) -> None:
+        """Let the threads of a finished world end."""
+        for worker in self._idle:
+            worker.end()
+        self._idle.clear()
+
+    def _carry(self, worker: _Worker, task: Task, body: Callable[[], None]) -> None:
+        """On the worker's thread: the whole of a task, from its first step to its end."""
+        task.go.acquire()
+        try:
+            body()
+        except Killed:
+            pass
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self.running -= 1
+            task.done = True
+            self._current = None
+            self._idle.append(worker)
+            self._back.release()
 
     def sleep(self, seconds: float) -> None:
         """Wait: in a task others run meanwhile, in the driver time just moves."""
@@ -116,6 +127,32 @@ class Kernel:
         if when > self.now:
             self.now = when
             self._moved(when)
+
+
+class _Worker:
+    """A thread that carries one task after the other."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._given: tuple[Task, Callable[[], None]] | None = None
+        self._go = threading.Lock()
+        self._go.acquire()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def give(self, task: Task, body: Callable[[], None]) -> None:
+        self._given = (task, body)
+        self._go.release()
+
+    def end(self) -> None:
+        self._given = None
+        self._go.release()
+
+    def _run(self) -> None:
+        while True:
+            self._go.acquire()
+            if self._given is None:
+                return
+            self._kernel._carry(self, *self._given)
 
 
 class KernelClock:
