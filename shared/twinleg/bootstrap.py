@@ -250,6 +250,8 @@ REGION_VARIABLE = "TWINLEG_REGION"
 """Where Cloud Scheduler's jobs are; only ``twinleg schedule`` asks for it."""
 REPLAY_CLOCK_VARIABLE = "TWINLEG_REPLAY_CLOCK"
 """On paper, the address of the paper venue whose clock this process keeps, instead of the wall's."""
+REPLAY_CALL_SECONDS_MAX = 20.0
+"""How long a call may take in a replay, whose clock stands still meanwhile: a slow machine changes no trade."""
 CALL_SECONDS_MAX = 2.0
 """How long a call of Pub/Sub or Secret Manager may take, for the same reason as a locked file.
 
@@ -278,6 +280,7 @@ def cloud_system(
         raise BadInput(f"{PROJECT_VARIABLE} must name the project when {RUNTIME_VARIABLE} is cloud, was empty")
     if clock is None and environ.get(REPLAY_CLOCK_VARIABLE):
         clock, steps = _replay_time(settings, environ[REPLAY_CLOCK_VARIABLE])
+        call_seconds_max = max(call_seconds_max, REPLAY_CALL_SECONDS_MAX)
     steps, clock = steps or Steps(), clock or SystemClock()
     play_money = paper_secrets(settings) if settings.mode == "paper" else {}
     play_money.pop(settings.webhook.secret, None)
