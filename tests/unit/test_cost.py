@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import date
@@ -31,6 +32,7 @@ from twinleg.cost.model import (
     with_warm_default,
 )
 from twinleg.domain.errors import BadInput
+from twinleg.engine.books import LINES_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra/terraform"
@@ -104,12 +106,18 @@ def test_the_bill_without_free_tiers_is_a_straight_line_in_markets_and_accounts(
     assert usd(10, 8) - usd(10, 4) == pytest.approx(2 * account, rel=0.1)
 
 
-def test_ten_thousand_positions_cost_no_more_operations_than_one() -> None:
-    one, many = used(Plan(10, 1)), used(Plan(10, 10_000))
+def test_a_thousand_positions_cost_no_more_operations_than_one_but_for_those_that_change() -> None:
+    one, many = used(Plan(10, 1)), used(Plan(10, 1_000))
     assert many["reads"] == one["reads"] and many["pubsub"] == one["pubsub"]
-    changes = prices().assumed["bucket_changes_per_day"] * 9_999 * 30
+    changes = prices().assumed["bucket_changes_per_day"] * 999 * 30
     written = operations().work["sweep, a changed position"].get("writes", Decimal(0))
     assert many["writes"] - one["writes"] == pytest.approx(changes * written)
+
+
+def test_ten_thousand_positions_need_further_documents_one_for_each_six_hundred_trades_of_an_account() -> None:
+    assert prices().assumed["lines_a_document"] == LINES_MAX
+    one, many = used(Plan(10, 1)), used(Plan(10, 10_000))
+    assert many["reads"] - one["reads"] == 43_200 * 2 * (math.ceil(5_000 / LINES_MAX) - 1)
 
 
 def test_ten_thousand_positions_cost_a_small_part_of_what_reading_each_would() -> None:
@@ -168,7 +176,7 @@ def test_every_price_has_a_line_a_source_and_a_group_with_a_lever() -> None:
 
 def test_counts_are_of_every_kind_of_work() -> None:
     asked = {work for call in calls(Plan(1, 1), prices().assumed) for work in call.parts}
-    assert asked == set(operations().work)
+    assert asked == {*operations().work, "sweep, a further document"}
 
 
 def test_numbers_stay_as_they_were_written() -> None:

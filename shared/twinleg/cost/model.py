@@ -107,6 +107,10 @@ class Prices:
     deployed: Mapping[str, Decimal]
 
 
+FURTHER_DOCUMENT = {"reads": Decimal(1), "writes": Decimal(1), "store_calls": Decimal(2)}
+"""Of an account's book, which is measured with one document; few desks are large enough to need another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
     """What each piece of work was measured to use."""
@@ -116,6 +120,10 @@ class Operations:
     work: Mapping[str, Mapping[str, Decimal]]
     stored_bytes: Mapping[str, Decimal]
     documents_a_trade: Decimal
+
+    def of(self, work: str) -> Mapping[str, Decimal]:
+        """What one piece of work uses."""
+        return FURTHER_DOCUMENT if work == "sweep, a further document" else self.work[work]
 
 
 def _text(name: str) -> str:
@@ -175,7 +183,7 @@ class Call:
 
     def uses(self, measured: Operations, name: str) -> Decimal:
         """How much of *name* one call uses."""
-        return sum((measured.work[work].get(name, ZERO) * n for work, n in self.parts.items()), ZERO)
+        return sum((measured.of(work).get(name, ZERO) * n for work, n in self.parts.items()), ZERO)
 
     def seconds(self, measured: Operations, assumed: Mapping[str, Decimal]) -> Decimal:
         """How long one call takes: our own time as measured, and one network call after another."""
@@ -185,6 +193,7 @@ class Call:
             + self.uses(measured, "store_calls") * assumed["store_call_seconds"]
             + self.uses(measured, "publishes") * assumed["publish_seconds"]
             + self.uses(measured, "venue_calls") * assumed["venue_call_seconds"]
+            + self.parts.get("sweep, a position", ZERO) * assumed["position_seconds"]
         )
 
 
@@ -194,9 +203,11 @@ def calls(plan: Plan, assumed: Mapping[str, Decimal]) -> list[Call]:
     signals = max(0, 2 * trades - alerts)
     one = Decimal(1)
     changed = (4 * plan.trades + plan.positions * assumed["bucket_changes_per_day"]) * DAYS / MINUTES
+    documents = -(-plan.positions // (plan.accounts * int(assumed["lines_a_document"]))) or 1
     sweep = {
         "sweep": one,
         "sweep, an account": Decimal(plan.accounts),
+        "sweep, a further document": Decimal(plan.accounts * (documents - 1)),
         "sweep, a position": Decimal(plan.positions),
         "sweep, a changed position": changed,
     }
