@@ -210,6 +210,7 @@ def test_an_empty_project_is_set_up_in_order(cloud: Cloud, up: Any, tmp_path: Pa
         "--versioning", "init", r"apply .*-var-file=paper.tfvars$", "secrets versions add", "builds submit",
         rf"apply .*-var-file=paper.tfvars -var=image={DIGEST} -var=config_file=", "jobs run risk", "^curl",
     ]  # fmt: skip
+    assert not any("apply" in call and ("-input=false" in call or "-auto-approve" in call) for call in cloud.calls())
     at = 0
     for step in steps:
         found = [n for n, call in enumerate(cloud.calls()[at:], at) if re.search(step, call)]
