@@ -117,6 +117,8 @@ def _intact(store: Store, account: str, stored: Stored) -> Book:
         part: Stored | None = stored if number == 0 else store.get("books", shard_id(account, number))
         if part is None or part.data["seal"] != _seal_of(part.data):
             raise _Edited
+        if (part.data["account"], part.data["part"]) != (account, number):
+            raise _Edited
         lines = [unpacked(row) for row in part.data["z_trades"]]
         book.shards.append(Shard(part.version, {line.trade_id: line for line in lines}))
         book.positions |= {str(row["market"]): row for row in part.data["z_positions"]}
