@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,6 +136,24 @@ def test_a_job_of_none_is_refused(store: SqliteStore) -> None:
     for act in (lambda: schedule.pause("sweep", Pause()), lambda: schedule.resume("sweep")):
         with pytest.raises(BadInput, match="job must be one of ingest, risk, was 'sweep'"):
             act()
+
+
+def test_the_running_system_heeds_it(world: Any) -> None:
+    w = world()
+    store = w.system.store
+    note(store, "ingest", Pause(why="a test", by="ada", since=NOON))
+    w.runtime.start()
+    try:
+        w.system.clock.sleep(60)
+        deadline = time.monotonic() + 20
+        while not (store.get("control", "job-ingest") and store.get("control", "job-risk")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        w.runtime.stop()
+    ingest, risk = w.system.schedule.jobs()
+    assert (ingest.paused, ingest.last_at, ingest.last_result) == (True, None, "")
+    assert (risk.paused, risk.last_result) == (False, "ok") and risk.last_at and risk.next_at
 
 
 # -- the command -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from twinleg.adapters.gcp import emulators
 from twinleg.adapters.gcp.emulated_queues import EmulatedQueues, Pulled
 from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE, PUBSUB_VARIABLE, Emulator
 from twinleg.adapters.local.clocks import pause, stopwatch
+from twinleg.adapters.local.schedule import heeding
+from twinleg.adapters.local.schedule import heeding
 from twinleg.adapters.local.scheduler import Scheduler
 from twinleg.bootstrap import (
     PROJECT_VARIABLE,
@@ -125,9 +128,10 @@ class Emulated:
         return self.door.listen_for_alerts(port)
 
     def start_scheduler(self) -> None:
-        """Call ``ingest`` and ``risk`` each minute, by the system's clock."""
-        jobs = [(name, 60, offset, self._call_of(name)) for name, offset in SCHEDULED.items()]
-        scheduler = Scheduler(self.system.clock, jobs)
+        """Call ``ingest`` and ``risk`` each minute, by the system's clock, unless a person has paused them."""
+        store, clock = self.system.store, self.system.clock
+        jobs = [(name, 60, at, heeding(store, clock, name, self._call_of(name))) for name, at in SCHEDULED.items()]
+        scheduler = Scheduler(clock, jobs)
         thread = threading.Thread(target=lambda: scheduler.run(self._stop), name="scheduler", daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -229,9 +233,6 @@ class Emulated:
         if self.deliveries is None:
             raise Unavailable("what is published is not kept account of here")
         return self.deliveries
-
-    def _call_of(self, name: str) -> Callable[[], object]:
-        return lambda: self.call(name)
 
     def _make_topics(self) -> None:
         for topic in (*TOPICS, *DEAD_TOPICS):

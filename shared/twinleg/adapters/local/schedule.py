@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from twinleg.domain.errors import BadInput, TwinlegError
-from twinleg.engine.ports import Clock, Replace, Store
+from twinleg.engine.ports import Clock, Document, Replace, Store
 from twinleg.engine.schedule import EVERY_MINUTE, JOBS, Job, Pause, is_paused, note, pauses
 
 LOG = logging.getLogger(__name__)
@@ -56,10 +56,13 @@ def _told[Answer](ask: Callable[[], Answer]) -> Answer | None:
 
 
 def _note_run(store: Store, at: datetime, name: str, result: str) -> None:
-    before = store.get("control", job_id(name))
-    ran_at = before.data.get("ran_at") if before and result == SKIPPED else at
-    last = before.data.get("result", "") if before and result == SKIPPED else result
-    data = {"at": at, "ran_at": ran_at, "result": last, "summary": f"{name}: {result} at {at:%Y-%m-%d %H:%M:%S}"}
+    """When the job came, and, unless it was skipped, that it ran and what came of it."""
+    summary = f"{name}: {result} at {at:%Y-%m-%d %H:%M:%S}"
+    data: Document = {"at": at, "ran_at": at, "result": result, "summary": summary}
+    if result == SKIPPED:
+        before = store.get("control", job_id(name))
+        last = before.data if before else {}
+        data |= {"ran_at": last.get("ran_at"), "result": last.get("result", "")}
     store.batch([Replace("control", job_id(name), data)])
 
 
