@@ -21,7 +21,6 @@ from twinleg.adapters.gcp.emulated_queues import EmulatedQueues, Pulled
 from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE, PUBSUB_VARIABLE, Emulator
 from twinleg.adapters.local.clocks import pause, stopwatch
 from twinleg.adapters.local.schedule import heeding
-from twinleg.adapters.local.schedule import heeding
 from twinleg.adapters.local.scheduler import Scheduler
 from twinleg.bootstrap import (
     PROJECT_VARIABLE,
@@ -130,7 +129,7 @@ class Emulated:
     def start_scheduler(self) -> None:
         """Call ``ingest`` and ``risk`` each minute, by the system's clock, unless a person has paused them."""
         store, clock = self.system.store, self.system.clock
-        jobs = [(name, 60, at, heeding(store, clock, name, self._call_of(name))) for name, at in SCHEDULED.items()]
+        jobs = [(name, 60, at, heeding(store, clock, name, partial(self.call, name))) for name, at in SCHEDULED.items()]
         scheduler = Scheduler(clock, jobs)
         thread = threading.Thread(target=lambda: scheduler.run(self._stop), name="scheduler", daemon=True)
         thread.start()
