@@ -106,9 +106,8 @@ class Sweep:
         self._attempt(lambda: self._record(foreign))
         if control.state is Halt.FLATTEN:
             self._attempt(self._flat_yet)
-        if self._turn % NOTED_EVERY_SWEEPS == 1:
-            for name in self.engine.desk.accounts:
-                self._attempt(partial(note_key, self.engine, name))
+        for name in self._keys_to_note:
+            self._attempt(partial(note_key, self.engine, name))
         self._measure(started)
         if self.failures:
             raise self.failures[0]
@@ -211,6 +210,12 @@ class Sweep:
         """Counts the sweeps: what is done only once in a while goes by it."""
         return 1 + max((book.sweeps for book in self.books.values()), default=0)
 
+    @property
+    def _keys_to_note(self) -> list[str]:
+        """The accounts whose key is noted: all in the first sweep, later one a sweep that checks nothing else."""
+        turn, accounts = self._turn % NOTED_EVERY_SWEEPS, list(self.engine.desk.accounts)
+        return accounts if self._turn == 1 else accounts[turn - 1 : turn] if turn else []
+
     def _in_turn(self, lines: dict[str, Line]) -> list[str]:
         """In a quiet sweep, one line or known foreign position is held against its record, however quiet it is.
 
@@ -219,7 +224,7 @@ class Sweep:
         strange = [(name, market) for name, book in self.books.items() for market in book.foreign]
         checks: list[str | tuple[str, str]] = [*sorted(lines.keys() - self.unswept.keys()), *sorted(strange)]
         busy = self.unswept or any(book.memory.get("page_due") for book in self.books.values())
-        if not checks or busy or self._turn % PAGE_EVERY == 0:
+        if not checks or busy or self._keys_to_note or self._turn % PAGE_EVERY == 0:
             return []
         self.checked = True
         check = checks[self._turn % len(checks)]
@@ -420,7 +425,7 @@ class Sweep:
     def _pages(self, plans: dict[str, Plan]) -> set[str]:
         """The accounts whose page is written: those with news; else one, due or in its turn, when nothing else is."""
         news = {name for name, (_, memory) in plans.items() if page_is_news(self.books[name], memory)}
-        if news or not plans:
+        if news or not plans or self._keys_to_note:
             return news
         names = _rotated(list(plans), self._turn // PAGE_EVERY)
         waiting = [name for name in names if self.books[name].memory.get("page_due")]
