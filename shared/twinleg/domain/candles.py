@@ -59,7 +59,7 @@ class Candle(NamedTuple):
 class Snapshot(BaseModel):
     """What a venue says of a market at one time. Depths are base size within 0.5 % of mid."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     market: str
     at: datetime

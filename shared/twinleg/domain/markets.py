@@ -13,7 +13,7 @@ from twinleg.domain.money import ONE, floor_to
 class MarginTier(BaseModel):
     """From ``lower_bound_usd`` of notional on, the venue allows at most ``max_leverage``."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     lower_bound_usd: Decimal
     max_leverage: int
@@ -28,7 +28,7 @@ class MarketRules(BaseModel):
     unless it closes the whole position.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     market: str
     asset: int

@@ -30,7 +30,7 @@ class Signal(BaseModel):
     caused the signal and, with strategy and market, its identity.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     strategy: str
     market: str
