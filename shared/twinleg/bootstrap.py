@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,22 @@ class SecretsWhenAsked:
         return self._name
 
 
+class VenuesWhenAsked(Mapping[str, "Venue"]):
+    """Venues by name, each made when it is first asked for: a function that calls none pays for none."""
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], Venue]) -> None:
+        self._venues = {name: Once(partial(make, name)) for name in names}
+
+    def __getitem__(self, name: str) -> Venue:
+        return self._venues[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._venues)
+
+    def __len__(self) -> int:
+        return len(self._venues)
+
+
 @dataclass
 class System:
     """One running twinleg: its settings and the parts every function is given. What nobody asks for is not made."""
@@ -100,7 +116,9 @@ class System:
     def venues(self) -> Venues:
         from twinleg.engine.ports import Venues
 
-        by_name = {name: build_venue(self.settings, name, self.secrets, self.steps) for name in self.settings.venues}
+        by_name = VenuesWhenAsked(
+            self.settings.venues, lambda n: build_venue(self.settings, n, self.secrets, self.steps)
+        )
         return Venues(by_name, {name: account.venue for name, account in self.settings.accounts.items()})
 
     @cached_property
@@ -350,8 +368,6 @@ def _cloud_schedule(store: Store, clock: Clock, environ: Mapping[str, str]) -> S
 
 def _replay_time(settings: Settings, url: str) -> tuple[Clock, Steps]:
     """The paper venue's clock, and orders that take a modelled time on it."""
-    from functools import partial
-
     from twinleg.adapters.local.venue_clock import VenueClock, order_takes_time
 
     if settings.mode != "paper":
