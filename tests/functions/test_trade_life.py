@@ -299,6 +299,9 @@ def stray(w, account: str) -> None:
 
     from twinleg.domain.candles import ms_from_utc
 
-    sdk.get_timestamp_ms = lambda: ms_from_utc(w.system.clock.now()) + 700
-    answer = exchange.order(w.coin, True, 0.001, 105_000, {"limit": {"tif": "Ioc"}})
+    stamp, sdk.get_timestamp_ms = sdk.get_timestamp_ms, lambda: ms_from_utc(w.system.clock.now()) + 700
+    try:
+        answer = exchange.order(w.coin, True, 0.001, 105_000, {"limit": {"tif": "Ioc"}})
+    finally:
+        sdk.get_timestamp_ms = stamp
     assert answer["status"] == "ok", answer
