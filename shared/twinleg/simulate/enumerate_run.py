@@ -1,0 +1,262 @@
+"""Every case of a scene: every step × every kind of fault × every delivery, pairs, and steps that only faults show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from twinleg.domain.control import Halt
+from twinleg.domain.errors import BadInput
+from twinleg.domain.trades import ENDED, TradeState
+from twinleg.engine.ports import SignerRole
+from twinleg.engine.tradebook import TradeBook
+from twinleg.simulate.checker import alone
+from twinleg.simulate.enumerate_faults import CRASH, Fault, Step, kinds_at
+from twinleg.simulate.enumerate_scenes import ENDED_WELL, scene_of
+from twinleg.simulate.enumerate_stage import COIN, DELIVERIES, Scene, Stage
+
+PERSON_MAY_BE_ASKED: frozenset[str] = frozenset()
+"""Kinds of fault after which a trade may wait for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run: a scene, how often messages come, and what goes wrong where."""
+
+    group: str
+    scene: str
+    delivery: str
+    faults: tuple[Fault, ...] = ()
+
+    def __str__(self) -> str:
+        return "/".join((self.scene, self.delivery, "+".join(map(str, self.faults)) or "unharmed"))
+
+    @property
+    def command(self) -> str:
+        """The line that shows it, step by step."""
+        return f"twinleg enumerate {self.group} --case {self} --timeline"
+
+    @classmethod
+    def of(cls, group: str, text: str) -> Case:
+        """Of its own text; BadInput says what is wrong with it."""
+        scene, _, rest = text.partition("/")
+        delivery, _, faults = rest.partition("/")
+        scene_of(group, scene)
+        if delivery not in DELIVERIES:
+            raise BadInput(f"--case: {delivery!r} is no delivery; there are {', '.join(DELIVERIES)}")
+        found = () if faults in ("", "unharmed") else tuple(Fault.of(part) for part in faults.split("+"))
+        return cls(group, scene, delivery, found)
+
+    def with_fault(self, fault: Fault) -> Case:
+        return replace(self, faults=(*self.faults, fault))
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one case came to."""
+
+    case: Case
+    failures: list[str]
+    alone_seconds: float
+    ends: tuple[str, ...]
+    steps: list[Step]
+
+
+def staged(case: Case, probes: Sequence[tuple[timedelta, bytes]] = (), stale: Mapping[int, str] | None = None) -> Stage:
+    """The world of a case, at its end."""
+    stage = Stage(scene_of(case.group, case.scene), case.delivery, case.faults, stale)
+    stage.network.probes = list(probes)
+    stage.run()
+    return stage
+
+
+def probed(case: Case) -> Stage:
+    """The same, run twice, so that its reads know what a node that lags would have answered."""
+    first = staged(case, stale=stale_answers(case))
+    started = first.network.began - first.start
+    reads = {}
+    for step in first.steps:
+        if step.body and not step.signed:
+            reads[step.body] = timedelta(seconds=step.second) - started
+    again = staged(case, [(until, body) for body, until in reads.items()], stale_answers(case))
+    for one, other in zip(first.steps, again.steps, strict=True):
+        if one.body and not one.signed and not one.after:
+            one.stale = again.network.stale(other, timedelta(seconds=other.second) - started)
+    return first
+
+
+def stale_answers(case: Case) -> dict[int, str]:
+    """What the stale reads of a case are answered: found by running it without them first."""
+    wanted = [fault for fault in case.faults if fault.kind == "read_stale"]
+    found: dict[int, str] = {}
+    for fault in wanted:
+        before = replace(case, faults=tuple(f for f in case.faults if f.step < fault.step))
+        text = probed(before).steps[fault.step].stale
+        if text is not None:
+            found[fault.step] = text
+    return found
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+def outcome_of(case: Case, stage: Stage) -> Outcome:
+    """Judge a run: the invariants, and that everything is at rest where it should be."""
+    evidence = stage.evidence()
+    failures = [str(violation) for violation in stage.judged()]
+    if stage.surprise:
+        failures.append(f"a function raised {stage.surprise}")
+    failures += _unsettled(stage, case)
+    if not case.faults and case.delivery == "once":
+        failures += [text for text in [stage.scene.ends(stage)] if text]
+    missed = [str(fault) for fault in case.faults if fault not in stage.struck]
+    if missed:
+        failures.append(f"did not happen: {', '.join(missed)}")
+    if not case.faults and stage.counted != _ports_count(stage):
+        failures.append(f"{stage.counted} steps were seen, the ports counted {_ports_count(stage)}")
+    spans = [((s.ended or evidence.ended_at) - s.began).total_seconds() for s in alone(evidence)]
+    ends = tuple(sorted(trade.state.value for trade in evidence.trades))
+    return Outcome(case, failures, max(spans, default=0.0), ends, stage.steps)
+
+
+def _ports_count(stage: Stage) -> int:
+    """What the ports of every instance counted, less what came before the watched time."""
+    counted = sum(i.system.steps.count for name, found in stage.instances.items() if name != "ingest" for i in found)
+    return counted - stage.uncounted
+
+
+def _unsettled(stage: Stage, case: Case) -> Iterator[str]:
+    """What is not at rest at the end: trades between states, messages, slots, orders without a position."""
+    asked = any(fault.kind in PERSON_MAY_BE_ASKED for fault in case.faults)
+    trades = stage.trades()
+    for trade in trades:
+        if trade.state not in ENDED_WELL and not (asked and trade.state is TradeState.NEEDS_A_PERSON):
+            yield f"trade {trade.trade_id[-12:]} is left at {trade.state}: {trade.why_closed}"
+    if len(trades) > len(stage.scene.alerts):
+        yield f"{len(stage.scene.alerts)} alerts made {len(trades)} trades"
+    if stage.queue.pending():
+        yield f"{stage.queue.pending()} messages were never handled"
+    store, engine = stage.person.store, stage.person.engine(SignerRole.RISK)
+    held = {t.trade_id for t in trades if t.state not in (*ENDED, TradeState.PROPOSED)}
+    desk = set(TradeBook(engine).desk()[0].open_trades)
+    if desk != held:
+        yield f"the caps count {sorted(desk)}, open are {sorted(held)}"
+    for slot in store.query("positions"):
+        owner = slot.data.get("owner") or ""
+        if owner and owner not in held:
+            yield f"the slot {slot.id} is still held for {owner}"
+    for name, address in stage.addresses.items():
+        account = stage.venue.engine.state.accounts.get(address)
+        if account and not account.size(COIN):
+            for order in account.orders.values():
+                yield f"{name} holds nothing, and an order of it rests: {order.cloid}"
+    if engine.control()[0].state is Halt.FLATTEN:
+        yield "trading is FLATTEN still"
+
+
+# -- which cases -----------------------------------------------------------------------------------
+
+
+def watched_steps(stage: Stage) -> list[Step]:
+    """The steps of a run that are within the watched time of its scene."""
+    return [step for step in stage.steps if step.second <= stage.scene.watched[1]]
+
+
+def faults_at(step: Step, scene: Scene) -> list[Fault]:
+    """Everything that can go wrong at a step."""
+    more = scene.extra_kinds if step.function == "execute" else ()
+    return [Fault(step.number, kind) for kind in (*kinds_at(step), *more)]
+
+
+@dataclass(slots=True)
+class Part:
+    """The outcomes of some cases, added up. It crosses between processes."""
+
+    group: str
+    cases: Counter[str] = field(default_factory=Counter)
+    """By kind of fault, or of pair."""
+    by_scene: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """(case, what is wrong)."""
+    alone_seconds: float = 0.0
+    alone_case: str = ""
+    seen: dict[str, tuple[Case, int]] = field(default_factory=dict)
+    """Every sort of step that was seen: where first."""
+    enumerated: set[str] = field(default_factory=set)
+    """Every sort of step at which a process died."""
+    steps: Counter[str] = field(default_factory=Counter)
+    """Steps enumerated, by scene and delivery."""
+
+    def add(self, found: Outcome, sort: str) -> None:
+        case = found.case
+        self.cases[sort] += 1
+        self.by_scene[case.scene] += 1
+        self.ends[" ".join(found.ends) or "no trade"] += 1
+        self.failures += [(str(case), text) for text in found.failures]
+        if found.alone_seconds > self.alone_seconds:
+            self.alone_seconds, self.alone_case = found.alone_seconds, str(case)
+        for step in found.steps:
+            self.seen.setdefault(step.sort, (case, step.number))
+
+    def merge(self, other: Part) -> None:
+        self.cases += other.cases
+        self.by_scene += other.by_scene
+        self.ends += other.ends
+        self.failures += other.failures
+        self.steps += other.steps
+        self.enumerated |= other.enumerated
+        if other.alone_seconds > self.alone_seconds:
+            self.alone_seconds, self.alone_case = other.alone_seconds, other.alone_case
+        for sort, where in other.seen.items():
+            self.seen.setdefault(sort, where)
+
+
+def run_case(case: Case, stale: Mapping[int, str], part: Part, sort: str) -> Outcome:
+    """Run and judge one case."""
+    found = outcome_of(case, staged(case, stale=stale))
+    part.add(found, sort)
+    for fault in case.faults:
+        if fault.kind == CRASH and fault.step < len(found.steps):
+            part.enumerated.add(found.steps[fault.step].sort)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A share of the enumeration that one process does: cases that begin alike."""
+
+    base: Case
+    faults: tuple[Fault, ...]
+    stale: tuple[tuple[int, str], ...] = ()
+    pairs: bool = False
+    """Whether each of the faults is followed by every second one."""
+    sort: str = "single"
+
+
+def done(work: Work) -> Part:
+    """Carry out a share."""
+    part, stale = Part(work.base.group), dict(work.stale)
+    for fault in work.faults:
+        case = work.base.with_fault(fault)
+        if not work.pairs:
+            run_case(case, stale, part, fault.kind if work.sort == "single" else work.sort)
+        else:
+            _pairs(case, part)
+    return part
+
+
+def _pairs(first: Case, part: Part) -> None:
+    """Every second fault on the order path after a first one, and, after an answer, a death at every step."""
+    stage = probed(first)
+    answered = first.faults[-1].kind != CRASH
+    known = stale_answers(first)
+    for step in stage.steps[first.faults[-1].step + 1 :]:
+        if step.function != "execute" and not step.on_order_path:
+            continue
+        for fault in faults_at(step, stage.scene):
+            if step.on_order_path or (answered and fault.kind == CRASH):
+                stale = known | ({step.number: step.stale} if step.stale is not None else {})
+                run_case(first.with_fault(fault), stale, part, "pair")
