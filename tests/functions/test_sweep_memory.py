@@ -311,6 +311,22 @@ def test_both_books_lost_at_once_lose_no_trade(world):
     assert flat(w)
 
 
+def test_a_trade_whose_book_and_positions_are_gone_at_once_is_still_ended(world):
+    """Neither a line nor a position leads to it then, only the list of open trades."""
+    w = settled(world)
+    for account, side, price in (("main", Side.SELL, 99_000), ("hedge", Side.BUY, 101_000)):
+        order = OrderRequest(
+            client_order_id="0x" + "ef" * 16, market=w.market, side=side, size=abs(w.position(account)),
+            limit_price=D(price), kind=OrderKind.MARKET, reduce_only=True,
+        )  # fmt: skip
+        sent(w, account, PlaceReduction(account, (order,)))
+    assert flat(w)
+    edit_book(w, "main", "deleted")
+    w.minutes(2)
+    assert w.trade().state is TradeState.CLOSED
+    assert lines(w) == {}
+
+
 def test_the_day_s_loss_is_counted_from_the_page_when_the_book_is_lost(world):
     closes = ["100000"] * 4 + ["97000"] * 20
     w = settled(world, closes, net_stop_percent="50", stop_percent="20", day_loss_reducing_percent="0.05")
