@@ -90,8 +90,8 @@ locals {
   figures = {
     handled_seconds             = { unit = "s", about = ["function", "status"], text = "How long a request took" }
     queue_seconds               = { unit = "s", about = ["function", "topic"], text = "How long a message waited" }
-    candle_to_published_seconds = { unit = "s", about = ["market"], text = "A candle's close to its publication" }
-    candle_to_signal_seconds    = { unit = "s", about = ["market"], text = "A candle fetched to every strategy's decision" }
+    candle_to_published_seconds = { unit = "s", about = [], text = "A candle's close to its publication" }
+    candle_to_signal_seconds    = { unit = "s", about = [], text = "A candle fetched to every strategy's decision" }
     alert_to_intent_seconds     = { unit = "s", about = ["market"], text = "An alert received to its intent" }
     intent_to_filled_seconds    = { unit = "s", about = ["market"], text = "An intent to the main leg's fill" }
     intent_to_open_seconds      = { unit = "s", about = ["market"], text = "An intent to both legs filled and guarded" }

@@ -161,4 +161,4 @@ def _publish(engine: Engine, plan: MarketPlan, rows: list[str], snapshot: Snapsh
             attributes={"ordering_key": plan.market, "kind": "candle"},
         )
         after_close = (engine.now() - message.closed_at).total_seconds()
-        measure("candle_to_published_seconds", after_close, market=plan.market)
+        measure("candle_to_published_seconds", after_close)

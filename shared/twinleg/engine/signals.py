@@ -57,7 +57,7 @@ def on_candle(engine: Engine, message: CandleClosed) -> str:
         if signal is not None:
             said.append(act_on(engine, plan, strategy, signal, candles))
     since_fetched = (engine.now() - message.received_at).total_seconds()
-    measure("candle_to_signal_seconds", since_fetched, market=plan.market)
+    measure("candle_to_signal_seconds", since_fetched)
     return "; ".join(said) or "no signal"
 
 
