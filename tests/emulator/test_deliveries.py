@@ -13,6 +13,7 @@ from twinleg.adapters.gcp.pubsub import PubSubBus
 from twinleg.adapters.local.clocks import ReplayClock
 from twinleg.embedded.deliveries import Deliveries
 from twinleg.embedded.front_door import Answer, Call, FrontDoor
+from twinleg.embedded.last_attempt import LastAttempts
 from twinleg.embedded.topology import DEAD_TOPICS, PUSHED, TOPICS
 
 DONE, REFUSED, DIED = Answer(200), Answer(503), Answer(503, died=True)
@@ -25,6 +26,7 @@ class Desk:
         project = f"t-{secrets.token_hex(6)}"
         self.queues = EmulatedQueues(host, project)
         self.bus = PubSubBus(project, emulator_host=host)
+        self.last_attempts = LastAttempts(self.bus, project)
         self.clock = ReplayClock(datetime(2025, 1, 6, tzinfo=UTC))
         self.deliveries = Deliveries(self.queues, self.clock)
         self.door = FrontDoor(lambda name, seconds: None, lambda _, call: self.deliveries.park(call))
@@ -33,9 +35,10 @@ class Desk:
             self.queues.make_topic(topic)
         self.deliveries.make_subscriptions()
         for topic, name in PUSHED.items():
+            attempts = TOPICS[topic].attempts if TOPICS[topic].ordered else 5
             self.queues.make_push(
                 f"{name}-{topic}", topic, f"http://127.0.0.1:{port}/{name}/topics/{topic}",
-                ack_seconds=60, ordered=TOPICS[topic].ordered, attempts=5, backoff_seconds=(0, 1),
+                ack_seconds=60, ordered=TOPICS[topic].ordered, attempts=attempts, backoff_seconds=(0, 1),
             )  # fmt: skip
 
     def publish(self, topic: str, text: str, key: str = "") -> int:
@@ -50,8 +53,11 @@ class Desk:
         found: list[int] = []
         while (call := self.next()) is not None:
             found.append(call.number)
-            self.deliveries.settle(call, answer)
+            self.settle(call, answer)
         return found
+
+    def settle(self, call: Call, answer: Answer) -> None:
+        self.deliveries.settle(call, self.last_attempts.after(call, answer))
 
     def close(self) -> None:
         self.deliveries.let_go()
@@ -81,7 +87,7 @@ def test_one_that_is_refused_comes_again_later_and_holds_back_its_own_key_only(d
     other = desk.publish("candles", "3", key="b")
     refused = desk.next()
     assert refused is not None and refused.number == first
-    desk.deliveries.settle(refused, REFUSED)
+    desk.settle(refused, REFUSED)
     assert desk.handed_over() == [other]
     assert sorted(desk.deliveries.open()) == [first, second]
     desk.clock.sleep(1)
@@ -92,7 +98,7 @@ def test_one_whose_server_died_comes_again_at_the_same_time(desk: Desk) -> None:
     number = desk.publish("closes", "x")
     died = desk.next()
     assert died is not None
-    desk.deliveries.settle(died, DIED)
+    desk.settle(died, DIED)
     assert desk.handed_over() == [number]
 
 
@@ -102,11 +108,26 @@ def test_one_that_pub_sub_gives_up_is_dead_and_waited_for_no_longer(desk: Desk) 
     for _ in range(5):
         call = desk.next()
         assert call is not None and call.number != later
-        desk.deliveries.settle(call, DIED)
+        desk.settle(call, DIED)
     assert desk.handed_over() == [later]
     assert desk.deliveries.open() == {}
     assert [dead.data for dead in desk.deliveries.dead("closes")] == [b"kills whoever reads it"]
     assert desk.deliveries.dead("intents") == []
+
+
+def test_an_ordered_one_is_given_up_with_pub_sub_s_attributes_and_its_key_goes_on(desk: Desk) -> None:
+    first = desk.publish("intents", "kills whoever reads it", key="main")
+    second = desk.publish("intents", "harmless", key="main")
+    for _ in range(TOPICS["intents"].attempts):
+        call = desk.next()
+        assert call is not None and call.number == first
+        desk.settle(call, DIED)
+    assert desk.handed_over() == [second]
+    assert desk.deliveries.open() == {}
+    [dead] = desk.deliveries.dead("intents")
+    assert (dead.data, dead.key, dead.attributes["ordering_key"]) == (b"kills whoever reads it", "main", "main")
+    assert dead.attributes["CloudPubSubDeadLetterSourceDeliveryCount"] == "10"
+    assert dead.attributes["CloudPubSubDeadLetterSourceSubscription"] == "execute-intents"
 
 
 def test_a_reason_of_ours_is_kept_with_the_dead_letter(desk: Desk) -> None:

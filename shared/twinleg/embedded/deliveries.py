@@ -12,13 +12,12 @@ from twinleg.adapters.local.bus import BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN
 from twinleg.adapters.local.clocks import stopwatch
 from twinleg.domain.errors import Unavailable
 from twinleg.embedded.front_door import Answer, Call
+from twinleg.embedded.last_attempt import NATIVE_PUBLISHED, NATIVE_SUBSCRIPTION
 from twinleg.embedded.topology import DEAD_TOPICS, PUSHED
 from twinleg.engine.ports import Clock
 
 PUSH_SECONDS_MAX = 90.0
 """How long a published message may take to be pushed: between two tries the emulator waits up to half a minute."""
-NATIVE_SOURCE = "CloudPubSubDeadLetterSourceSubscription"
-"""The attribute of a message that Pub/Sub itself gave up. Source: Pub/Sub docs, dead-letter topics."""
 
 
 @dataclass(slots=True)
@@ -154,13 +153,13 @@ class Deliveries:
             found = self.queues.pull(_watch(topic), topic)
             with self._changed:
                 self._dead += found
-                self._given_up += [one for one in found if NATIVE_SOURCE in one.attributes]
+                self._given_up += [one for one in found if NATIVE_SUBSCRIPTION in one.attributes]
                 self._given_up = [one for one in self._given_up if not self._bury(one)]
 
     def _bury(self, dead: Pulled) -> bool:
-        """Close the message that Pub/Sub gave up. It has a new number, and is known by what it says."""
-        topic = dead.topic.removesuffix("-dead")
-        same = [n for n, one in sorted(self._open.items()) if one.topic == topic and one.data == dead.data]
+        """Close the message that Pub/Sub gave up: by what it says and when it was published, for its number is new."""
+        known_by = (dead.topic.removesuffix("-dead"), dead.data, dead.attributes.get(NATIVE_PUBLISHED))
+        same = [n for n, one in sorted(self._open.items()) if (one.topic, one.data, one.published_at) == known_by]
         for number in same[:1]:
             del self._open[number]
             self._done.add(number)

@@ -34,6 +34,7 @@ from twinleg.embedded.deliveries import Deliveries
 from twinleg.embedded.front_door import Answer, Call, FrontDoor
 from twinleg.embedded.function_servers import FunctionServers
 from twinleg.embedded.keeper import Keeper
+from twinleg.embedded.last_attempt import LastAttempts
 from twinleg.embedded.runtime import prepare
 from twinleg.embedded.topology import DEAD_TOPICS, FUNCTIONS, PUSHED, SCHEDULED, TOPICS
 from twinleg.settings_read import CONFIG_VARIABLE
@@ -108,6 +109,7 @@ class Emulated:
         self.queues = EmulatedQueues(running.pubsub.host, project)
         self.deliveries = Deliveries(self.queues, self.system.clock) if ordered or watched else None
         self.door = FrontDoor(self.servers.port, self._on_push)
+        self._last_attempts = LastAttempts(self.system.bus, project)
         self._say = say
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -180,7 +182,7 @@ class Emulated:
         deliveries = self._watched()
         deliveries.look(_watchable(after) if after else PUSHED)
         while (call := deliveries.next_push()) is not None:
-            answer = self.door.forward(call)
+            answer = self._last_attempts.after(call, self.door.forward(call))
             deliveries.settle(call, answer)
             deliveries.look(_watchable(call.name))
 
@@ -220,12 +222,11 @@ class Emulated:
     # -- inside ----------------------------------------------------------------------------------
 
     def _on_push(self, door: FrontDoor, call: Call) -> Answer:
-        if self.deliveries is None:
-            return door.forward(call)
-        if self.ordered:
+        if self.deliveries is not None and self.ordered:
             return self.deliveries.park(call)
-        answer = door.forward(call)
-        self.deliveries.settle(call, answer)
+        answer = self._last_attempts.after(call, door.forward(call))
+        if self.deliveries is not None:
+            self.deliveries.settle(call, answer)
         return answer
 
     def _watched(self) -> Deliveries:
