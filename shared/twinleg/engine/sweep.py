@@ -213,8 +213,10 @@ class Sweep:
     @property
     def _keys_to_note(self) -> list[str]:
         """The accounts whose key is noted: all in the first sweep, later one a sweep that checks nothing else."""
-        turn, accounts = self._turn % NOTED_EVERY_SWEEPS, list(self.engine.desk.accounts)
-        return accounts if self._turn == 1 else accounts[turn - 1 : turn] if turn else []
+        accounts = list(self.engine.desk.accounts)
+        if self._turn <= NOTED_EVERY_SWEEPS:
+            return accounts if self._turn == 1 else []
+        return accounts[self._turn % NOTED_EVERY_SWEEPS :][:1]
 
     def _in_turn(self, lines: dict[str, Line]) -> list[str]:
         """In a quiet sweep, one line or known foreign position is held against its record, however quiet it is.
