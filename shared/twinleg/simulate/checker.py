@@ -1,208 +1,106 @@
 """What must hold whatever goes wrong, judged from the venue's own ledger and the intents: the invariants by name.
 
 The checker believes nothing we recorded about orders and fills. It takes from the records the intents (with the
-sizes approved for their legs), and from the venue everything that happened. Client order ids are functions of the
-intent, so that an order is known to be ours, and whose, without asking who placed it.
+sizes approved for their legs) and what was told, and from the venue everything that happened. Client order ids are
+functions of the intent, so that an order is known to be ours, and whose, without asking who placed it.
+
+What adds exposure is judged here, what stands open in `dangers`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from twinleg.domain.candles import utc_from_ms
-from twinleg.domain.ids import client_order_id
 from twinleg.domain.money import ZERO, plain
-from twinleg.domain.orders import LegRole, Purpose
-from twinleg.domain.trades import ENDED, Trade, TradeState
-from twinleg.paper.state import State
+from twinleg.domain.orders import LegRole, OrderKind, Purpose
+from twinleg.simulate import dangers
+from twinleg.simulate.dangers import alone as alone
+from twinleg.simulate.evidence import Evidence, Known, Violation
 
-SEQUENCES, ATTEMPTS = 48, 8
-"""How many client order ids are tried per intent, leg and purpose."""
 EXPIRY_SECONDS = 15.0 + 4.0
 """A signed action may run until it expires, by a clock that is up to 2 s off, at a venue we see up to 2 s late."""
-ALONE_SECONDS_MAX = 75.0
-"""The longest a leg may stand alone in any case: one sweep missed nothing, and its two reads 5 s apart."""
+STALE_SECONDS = 60.0
+"""A read may be this old."""
+DECIDED_SECONDS_MAX = 90.0 + EXPIRY_SECONDS
+"""From the gate's look at the accounts to the first order: an intent is not acted on for longer."""
+READ_AGAIN_SECONDS = 12.0 + EXPIRY_SECONDS
+"""From the last read of its account to an entry: leverage is read right before it, and the venue may take its time."""
 HEDGE_TOLERANCE = Decimal("1.10")
 """A hedge may exceed its share by rounding to its lot, and by the band in which its ratio may drift."""
-NAKED_SECONDS_MAX = 20.0
-"""The longest a fresh leg may lack its own stop: it is placed in the invocation that found the fill."""
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """An invariant that did not hold, in words with numbers."""
-
-    invariant: str
-    at: datetime
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.invariant} at {self.at:%H:%M:%S}: {self.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """One call of risk: when it began and ended, and whether it saw everything and said that all is well."""
-
-    began: datetime
-    ended: datetime
-    clean: bool
-
-
-@dataclass(slots=True)
-class Span:
-    """A time in which something dangerous stood; ``ended`` None while it still does."""
-
-    what: str
-    user: str
-    coin: str
-    began: datetime
-    ended: datetime | None = None
-    ours: bool = False
-
-
-@dataclass(slots=True)
-class Watch:
-    """Looks at the venue after every action and every candle point it is shown, and keeps the dangerous spans."""
-
-    state: State
-    hand: set[str] = field(default_factory=set)
-    """Client ids, and "user coin" slots, that a simulated person traded by hand."""
-    naked: list[Span] = field(default_factory=list)
-    liquidated: list[str] = field(default_factory=list)
-    _open: dict[tuple[str, str], Span] = field(default_factory=dict)
-
-    def look(self, at: datetime) -> None:
-        """Note every position that has no stop of its own resting inside its liquidation."""
-        seen = set()
-        for user, account in self.state.accounts.items():
-            for coin, position in account.positions.items():
-                if not position.size:
-                    continue
-                key = (user, coin)
-                if not _guarded(account.orders.values(), coin, position.size):
-                    seen.add(key)
-                    if key not in self._open:
-                        span = Span("no stop", user, coin, at)
-                        self._open[key] = span
-                        self.naked.append(span)
-        for key in [key for key in self._open if key not in seen]:
-            self._open.pop(key).ended = at
-
-
-def _guarded(orders: Any, coin: str, size: Decimal) -> bool:
-    covered = ZERO
-    for order in orders:
-        if order.coin != coin or order.tpsl != "sl" or order.phase not in ("trigger", "book"):
-            continue
-        if order.is_buy == (size > 0) or not (order.reduce_only or order.follows_position):
-            continue
-        if order.follows_position:
-            return True
-        covered += order.size
-    return covered >= abs(size)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Everything the checker judges by."""
-
-    dump: Mapping[str, Any]
-    trades: Sequence[Trade]
-    addresses: Mapping[str, str]
-    """account → address."""
-    sweeps: Sequence[Sweep]
-    halts: Sequence[tuple[datetime, str]]
-    """(when, state) of every change of the trading state that was acknowledged."""
-    naked: Sequence[Span]
-    by_hand: frozenset[tuple[str, str]]
-    """(address, coin) that a person traded: those legs are judged for ONCE only."""
-    unwritten: Sequence[tuple[datetime, str]]
-    """Signed actions that were sent with no record of them."""
-    open_positions: Mapping[tuple[str, str], Decimal]
-    ended_at: datetime
-    calm_since: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """Whose an order is."""
-
-    trade: Trade
-    role: LegRole
-    purpose: Purpose
+FLATTEN_SWEEPS = 4
+"""Sweeps that saw everything after which FLATTEN must have come to its end."""
+LIMIT_SECONDS = 45.0 + EXPIRY_SECONDS
+"""A resting entry lives at most this long, and is cancelled by the next sweep if its invocation died."""
 
 
 def check(evidence: Evidence) -> list[Violation]:
     """Every violation, in order of time."""
-    known = _known(evidence.trades)
     found = [
-        *_once(evidence, known),
+        *_once(evidence),
+        *_cut_once(evidence),
         *_written_ahead(evidence),
-        *_traced(evidence, known),
-        *_closes_only_reduce(evidence, known),
-        *_fresh(evidence, known),
-        *_halted(evidence, known),
-        *_two_legged(evidence),
-        *_guarded_spans(evidence),
-        *_true_records(evidence),
+        *_traced(evidence),
+        *_closes_only_reduce(evidence),
+        *_fresh(evidence),
+        *_closed_fail(evidence),
+        *_leverage(evidence),
+        *_never_facing(evidence),
+        *_halted(evidence),
+        *_flattened(evidence),
+        *dangers.check(evidence),
     ]
     return sorted(found, key=lambda v: v.at)
 
 
-def _known(trades: Sequence[Trade]) -> dict[str, Known]:
-    """Every client order id that any decision of these trades could have."""
-    return {
-        client_order_id(trade.trade_id, role.value, purpose.value, sequence, attempt): Known(trade, role, purpose)
-        for trade in trades
-        for role in LegRole
-        for purpose in Purpose
-        for sequence in range(1, SEQUENCES)
-        for attempt in range(1, ATTEMPTS)
-    }
-
-
-def _fills(evidence: Evidence) -> Iterator[tuple[Mapping[str, Any], Decimal, Decimal]]:
-    """Each fill with its signed size and the position before it."""
-    for fill in evidence.dump["fills"]:
-        size = Decimal(fill["sz"]) * (1 if fill["side"] == "B" else -1)
-        yield fill, size, Decimal(fill["startPosition"])
-
-
-def _at(line: Mapping[str, Any], name: str = "time") -> datetime:
+def _at(line: Mapping[str, Any], name: str = "timestamp") -> datetime:
     return utc_from_ms(int(line[name]))
 
 
-# -- ONCE ------------------------------------------------------------------------------------------
+def _orders(evidence: Evidence) -> Iterator[tuple[Mapping[str, Any], Known]]:
+    """The ledger's orders that are ours."""
+    for order in evidence.dump["orders"]:
+        whose = evidence.known.get(order["cloid"] or "")
+        if whose is not None:
+            yield order, whose
 
 
-def _once(evidence: Evidence, known: Mapping[str, Known]) -> Iterator[Violation]:
+def _entries(evidence: Evidence) -> Iterator[tuple[Mapping[str, Any], Known]]:
+    """The orders that may add exposure and that the venue took: refused ones are visible too."""
+    for order, whose in _orders(evidence):
+        if whose.purpose is Purpose.ENTRY and not str(order["status"]).lower().endswith("rejected"):
+            yield order, whose
+
+
+# -- ONCE and TRACE --------------------------------------------------------------------------------
+
+
+def _once(evidence: Evidence) -> Iterator[Violation]:
     """Exposure added for a leg never exceeds what was approved for it, nor the hedge what the main leg filled."""
     filled: dict[tuple[str, LegRole], Decimal] = {}
     carried: dict[str, int] = {}
-    for fill, size, start in _fills(evidence):
-        cloid = fill["cloid"]
-        if cloid is None or cloid not in known:
+    for fill in evidence.fills:
+        whose = evidence.known.get(fill.cloid)
+        if whose is None:
             continue
-        if carried.setdefault(cloid, fill["oid"]) != fill["oid"]:
-            yield Violation("ONCE", _at(fill), f"two filled orders under the client id {cloid}")
-        whose = known[cloid]
-        if start * (start + size) < 0:
-            yield Violation("ONCE", _at(fill), f"{whose.purpose} of {whose.trade.trade_id} turned the position round")
+        id = whose.trade.trade_id
+        if carried.setdefault(fill.cloid, fill.oid) != fill.oid:
+            yield Violation("ONCE", fill.at, f"two filled orders under the client id {fill.cloid}")
+        if fill.start * fill.end < 0 and not evidence.is_foreign(fill.user, fill.coin, fill.at):
+            yield Violation("ONCE", fill.at, f"{whose.purpose} of {id} turned the position round")
         if whose.purpose is not Purpose.ENTRY:
             continue
-        key = (whose.trade.trade_id, whose.role)
-        filled[key] = filled.get(key, ZERO) + abs(size)
+        key = (id, whose.role)
+        filled[key] = filled.get(key, ZERO) + abs(fill.size)
         approved = whose.trade.leg(whose.role).size_approved
         if filled[key] > approved:
-            yield Violation(
-                "ONCE", _at(fill), f"{key[0]} {key[1]}: filled {plain(filled[key])} > approved {plain(approved)}"
-            )
+            text = f"{id} {whose.role}: filled {plain(filled[key])} > approved {plain(approved)}"
+            yield Violation("ONCE", fill.at, text)
     for trade in evidence.trades:
         main = filled.get((trade.trade_id, LegRole.MAIN), ZERO)
         hedge = filled.get((trade.trade_id, LegRole.HEDGE), ZERO)
@@ -212,142 +110,182 @@ def _once(evidence: Evidence, known: Mapping[str, Known]) -> Iterator[Violation]
             yield Violation("ONCE", trade.created_at, text)
 
 
+def _cut_once(evidence: Evidence) -> Iterator[Violation]:
+    """What one decision to cut takes off a leg never exceeds what its first order asked for, plus a lot."""
+    asked: dict[tuple[str, LegRole, int], Decimal] = {}
+    done: dict[tuple[str, LegRole, int], Decimal] = {}
+    for order, whose in _orders(evidence):
+        if whose.purpose is not Purpose.CUT:
+            continue
+        key = (whose.trade.trade_id, whose.role, whose.sequence)
+        asked.setdefault(key, Decimal(order["origSz"]))
+        done[key] = done.get(key, ZERO) + Decimal(order["filled"])
+        if done[key] > asked[key] * Decimal("1.02"):
+            text = f"{key[0]} {key[1]}: a cut of {plain(asked[key])} took off {plain(done[key])}"
+            yield Violation("ONCE", _at(order), text)
+
+
 def _written_ahead(evidence: Evidence) -> Iterator[Violation]:
     """Bytes are sent only from a record that was written."""
     for at, text in evidence.unwritten:
         yield Violation("ONCE", at, f"sent without a record of it: {text}")
 
 
-# -- TRACE, and closes that only reduce ------------------------------------------------------------
+def _traced(evidence: Evidence) -> Iterator[Violation]:
+    """Every fill with a client id leads to an intent; but for what closes a position nobody recorded."""
+    for fill in evidence.fills:
+        if fill.cloid and fill.cloid not in evidence.known and abs(fill.end) >= abs(fill.start):
+            yield Violation("TRACE", fill.at, f"fill of {plain(fill.size)} {fill.coin} leads to no intent")
 
 
-def _traced(evidence: Evidence, known: Mapping[str, Known]) -> Iterator[Violation]:
-    """Every fill with a client id leads to an intent."""
-    for fill, _, _ in _fills(evidence):
-        if fill["cloid"] and fill["cloid"] not in known and (fill["user"], fill["coin"]) not in evidence.by_hand:
-            yield Violation("TRACE", _at(fill), f"fill of {fill['sz']} {fill['coin']} leads to no intent")
+def _closes_only_reduce(evidence: Evidence) -> Iterator[Violation]:
+    for order, whose in _orders(evidence):
+        if whose.purpose is not Purpose.ENTRY and not order["reduceOnly"]:
+            text = f"{whose.purpose} of {whose.trade.trade_id} may add exposure: it is not reduce-only"
+            yield Violation("ONCE", _at(order), text)
 
 
-def _closes_only_reduce(evidence: Evidence, known: Mapping[str, Known]) -> Iterator[Violation]:
-    for order in evidence.dump["orders"]:
-        whose = known.get(order["cloid"] or "")
-        if whose and whose.purpose is not Purpose.ENTRY and not order["reduceOnly"]:
-            yield Violation(
-                "TWO-LEGGED", _at(order, "timestamp"), f"{whose.purpose} of {whose.trade.trade_id} may add exposure"
-            )
+# -- FRESH, CLOSED-FAIL, and what an entry must find -------------------------------------------------
 
 
-# -- FRESH and HALT --------------------------------------------------------------------------------
-
-
-def _fresh(evidence: Evidence, known: Mapping[str, Known]) -> Iterator[Violation]:
-    """The first order that adds exposure is not placed on an intent that has expired."""
+def _fresh(evidence: Evidence) -> Iterator[Violation]:
+    """The first order that adds exposure is not placed on an intent, nor under a key, that is about to expire."""
     first: dict[str, Mapping[str, Any]] = {}
-    for order in evidence.dump["orders"]:
-        whose = known.get(order["cloid"] or "")
-        if whose and whose.purpose is Purpose.ENTRY and whose.role is LegRole.MAIN:
+    for order, whose in _entries(evidence):
+        if whose.role is LegRole.MAIN:
             first.setdefault(whose.trade.trade_id, order)
     for trade in evidence.trades:
-        order = first.get(trade.trade_id)
-        limit = trade.intent.expires_at + timedelta(seconds=EXPIRY_SECONDS)
-        if order is not None and _at(order, "timestamp") > limit:
+        entry = first.get(trade.trade_id)
+        if entry is None:
+            continue
+        at = _at(entry)
+        if at > trade.intent.expires_at + timedelta(seconds=EXPIRY_SECONDS):
             text = f"{trade.trade_id} was entered after it expired at {trade.intent.expires_at:%H:%M:%S}"
-            yield Violation("FRESH", _at(order, "timestamp"), text)
+            yield Violation("FRESH", at, text)
+        expires = evidence.keys.get(evidence.signed_by.get(entry["cloid"], ""))
+        needed = timedelta(seconds=trade.intent.holding_seconds_max - DECIDED_SECONDS_MAX - STALE_SECONDS)
+        if expires is not None and expires < at + needed:
+            yield Violation("FRESH", at, f"{trade.trade_id} was entered with a key that expires {expires:%H:%M:%S}")
 
 
-def _halted(evidence: Evidence, known: Mapping[str, Known]) -> Iterator[Violation]:
+def _closed_fail(evidence: Evidence) -> Iterator[Violation]:
+    """No first order while what it is decided by could not be read, in another mode, or over a stranger's position."""
+    for order, whose in _entries(evidence):
+        if whose.role is not LegRole.MAIN:
+            continue
+        at, id = _at(order), whose.trade.trade_id
+        legs = {evidence.addresses[leg.account] for leg in whose.trade.legs}
+        for closed in evidence.unreadable:
+            if closed.what in (*legs, "store") and _well_within(closed.since, closed.until, at, READ_AGAIN_SECONDS):
+                yield Violation("CLOSED-FAIL", at, f"{id} was entered while {closed.what[:8]} could not be read")
+        for closed in evidence.moded:
+            if closed.what in legs and _well_within(
+                closed.since, closed.until, at, DECIDED_SECONDS_MAX + STALE_SECONDS
+            ):
+                yield Violation("CLOSED-FAIL", at, f"{id} was entered while {closed.what[:8]} was in another mode")
+        for leg in whose.trade.legs:
+            slot = (evidence.addresses[leg.account], leg.market.split(":", 1)[1])
+            for held in evidence.held.get(slot, ()):
+                until = held.until or evidence.ended_at
+                if not held.opener and _well_within(held.since, until, at, DECIDED_SECONDS_MAX + STALE_SECONDS):
+                    yield Violation("CLOSED-FAIL", at, f"{id} was entered beside a position of {slot[1]} nobody owns")
+
+
+def _well_within(since: datetime, until: datetime, at: datetime, seconds: float) -> bool:
+    return since + timedelta(seconds=seconds) < at <= until
+
+
+def _leverage(evidence: Evidence) -> Iterator[Violation]:
+    """Every entry is filled at the leverage that was approved, and with isolated margin."""
+    for entered in evidence.entered:
+        whose = evidence.known.get(entered.cloid)
+        if whose is None or whose.purpose is not Purpose.ENTRY:
+            continue
+        approved = whose.trade.leg(whose.role).leverage
+        if evidence.is_foreign(entered.user, entered.coin, entered.at):
+            continue
+        if entered.leverage != approved or not entered.isolated:
+            text = f"{whose.trade.trade_id} {whose.role}: filled at {entered.leverage}x, approved {approved}x isolated"
+            yield Violation("CLOSED-FAIL", entered.at, text)
+
+
+def _never_facing(evidence: Evidence) -> Iterator[Violation]:
+    """Two orders of ours never face each other: no hedge is placed while its main leg's entry could still fill."""
+    rested: dict[str, list[tuple[datetime, datetime | None]]] = {}
+    for order, whose in _entries(evidence):
+        id, began = whose.trade.trade_id, _at(order)
+        if whose.role is LegRole.MAIN:
+            ended = None if order["live"] else _at(order, "statusTimestamp")
+            rested.setdefault(id, []).append((began, ended))
+            yield from _outlived(evidence, order, id, began, ended)
+            continue
+        for since, until in rested.get(id, ()):
+            if since < began and (until is None or began < until):
+                yield Violation("TWO-LEGGED", began, f"{id}: the hedge was sent while the main order still rested")
+
+
+def _outlived(
+    evidence: Evidence, order: Mapping[str, Any], id: str, began: datetime, ended: datetime | None
+) -> Iterator[Violation]:
+    """A resting entry is bounded in time, and gone after a sweep that saw everything."""
+    seen = evidence.clean_between(began + timedelta(seconds=LIMIT_SECONDS), ended or evidence.ended_at)
+    if seen:
+        yield Violation(
+            "FRESH", began, f"{id}: its entry {order['oid']} rested past the sweep of {seen[0].began:%H:%M}"
+        )
+
+
+# -- HALT ------------------------------------------------------------------------------------------
+
+
+def _halted(evidence: Evidence) -> Iterator[Violation]:
     """Nothing adds exposure while trading is not ENABLED, but for what was signed before and could still arrive."""
     spans: list[tuple[datetime, datetime]] = []
     began: datetime | None = None
-    for at, state in [*evidence.halts, (evidence.ended_at, "ENABLED")]:
+    for at, state, _ in [*evidence.control, (evidence.ended_at, "ENABLED", "")]:
         if state != "ENABLED" and began is None:
             began = at
         elif state == "ENABLED" and began is not None:
             spans.append((began, at))
             began = None
-    for fill, size, start in _fills(evidence):
-        whose = known.get(fill["cloid"] or "")
-        if whose is None or whose.purpose is not Purpose.ENTRY or abs(start + size) <= abs(start):
+    for fill in evidence.fills:
+        whose = evidence.known.get(fill.cloid)
+        if whose is None or whose.purpose is not Purpose.ENTRY or abs(fill.end) <= abs(fill.start):
             continue
+        if any(_well_within(since, until, fill.at, _halt_seconds(whose)) for since, until in spans):
+            text = f"{whose.trade.trade_id} added {plain(abs(fill.size))} {fill.coin} in a halt"
+            yield Violation("HALT", fill.at, text)
+    for order, whose in _entries(evidence):
+        ended = None if order["live"] else _at(order, "statusTimestamp")
         for since, until in spans:
-            if since + timedelta(seconds=EXPIRY_SECONDS) < _at(fill) < until:
-                yield Violation(
-                    "HALT", _at(fill), f"{whose.trade.trade_id} added {fill['sz']} {fill['coin']} in a halt"
-                )
+            alive = min(ended or evidence.ended_at, until)
+            seen = evidence.clean_between(max(since, _at(order)), alive)
+            if seen:
+                text = f"{whose.trade.trade_id}: its entry rested on past the sweep of {seen[0].began:%H:%M:%S}"
+                yield Violation("HALT", since, text)
 
 
-# -- TWO-LEGGED and GUARDED ------------------------------------------------------------------------
+def _halt_seconds(whose: Known) -> float:
+    """How long after a halt an entry signed before it may still fill: until its expiry, or a limit entry's end."""
+    return EXPIRY_SECONDS if whose.trade.intent.order_kind is OrderKind.MARKET else LIMIT_SECONDS
 
 
-def alone(evidence: Evidence) -> list[Span]:
-    """The times in which a pair's address held a position and the other did not hold its opposite."""
-    main, hedge = evidence.addresses["main"], evidence.addresses["hedge"]
-    found: list[Span] = []
-    for coin in sorted({f["coin"] for f in evidence.dump["fills"]}):
-        held = {main: ZERO, hedge: ZERO}
-        span: Span | None = None
-        for fill, size, start in _fills(evidence):
-            if fill["coin"] != coin or fill["user"] not in held:
-                continue
-            held[fill["user"]] = start + size
-            dangerous = any(held.values()) and held[main] * held[hedge] >= 0
-            if dangerous and span is None:
-                span = Span("alone", main if held[main] else hedge, coin, _at(fill))
-                found.append(span)
-            elif not dangerous and span is not None:
-                span.ended, span = _at(fill), None
-    return [s for s in found if (s.user, s.coin) not in evidence.by_hand]
-
-
-def _two_legged(evidence: Evidence) -> Iterator[Violation]:
-    yield from _outlasting(evidence, "TWO-LEGGED", alone(evidence), ALONE_SECONDS_MAX)
-
-
-def _guarded_spans(evidence: Evidence) -> Iterator[Violation]:
-    spans = [s for s in evidence.naked if (s.user, s.coin) not in evidence.by_hand]
-    yield from _outlasting(evidence, "GUARDED", spans, NAKED_SECONDS_MAX)
-
-
-def _outlasting(evidence: Evidence, name: str, spans: Sequence[Span], seconds_max: float) -> Iterator[Violation]:
-    """A dangerous state may outlast its limit only while no sweep that saw everything ended well; never the calm."""
-    for span in spans:
-        ended = span.ended or evidence.ended_at
-        if (ended - span.began).total_seconds() <= seconds_max:
+def _flattened(evidence: Evidence) -> Iterator[Violation]:
+    """FLATTEN comes to HALTED after a few sweeps that see everything, and then nothing is held."""
+    changes = [*evidence.control, (evidence.ended_at, "", "")]
+    for (at, state, _), (until, after, by) in pairwise(changes):
+        if state != "FLATTEN":
             continue
-        until = ended - timedelta(seconds=1)
-        seen = [s for s in evidence.sweeps if s.clean and s.began >= span.began and s.ended < until]
-        person = any(
-            t.state is TradeState.NEEDS_A_PERSON and t.main.market.endswith(span.coin) for t in evidence.trades
-        )
-        if seen:
-            yield Violation(
-                name, span.began,
-                f"{span.user[:8]} {span.coin}: {span.what} for {(ended - span.began).total_seconds():.0f} s, "
-                f"past the sweep of {seen[0].began:%H:%M:%S} that ended well",
-            )  # fmt: skip
-        elif span.ended is None and (ended - max(span.began, evidence.calm_since)).total_seconds() > 180 and not person:
-            yield Violation(name, span.began, f"{span.user[:8]} {span.coin}: {span.what} and never ended")
-
-
-# -- TRUTH -----------------------------------------------------------------------------------------
-
-
-def _true_records(evidence: Evidence) -> Iterator[Violation]:
-    """At the end, after calm minutes, our records say what the venue held at the last sweep."""
-    recorded: dict[tuple[str, str], Decimal] = {}
-    for trade in evidence.trades:
-        if trade.state in ENDED:
-            continue
-        for leg in trade.legs:
-            key = (evidence.addresses[leg.account], leg.market.split(":", 1)[1])
-            recorded[key] = recorded.get(key, ZERO) + leg.size_open * leg.side.sign
-    last = max((s.began for s in evidence.sweeps if s.clean), default=evidence.calm_since)
-    since = {(f["user"], f["coin"]) for f in evidence.dump["fills"] if _at(f) >= last}
-    for key in sorted({*recorded, *evidence.open_positions} - since):
-        ours, theirs = recorded.get(key, ZERO), evidence.open_positions.get(key, ZERO)
-        if ours != theirs and key not in evidence.by_hand:
-            text = f"{key[0][:8]} {key[1]}: recorded {plain(ours)}, held {plain(theirs)}"
-            yield Violation("TRUTH", evidence.ended_at, text)
+        seen = evidence.clean_between(at, until)
+        if len(seen) > FLATTEN_SWEEPS:
+            text = f"FLATTEN has not come to its end after {len(seen)} sweeps that saw everything"
+            yield Violation("HALT", at, text)
+        if after == "HALTED" and by == "risk":
+            for slot in evidence.slots:
+                sizes = {evidence.size_at(slot, until - timedelta(seconds=s)) for s in (0, 3, 6)}
+                if len(sizes) == 1 and any(sizes):
+                    text = f"reported flat while {slot[0][:8]} held {plain(sizes.pop())} {slot[1]}"
+                    yield Violation("HALT", until, text)
 
 
 def records_of(body: bytes) -> str:

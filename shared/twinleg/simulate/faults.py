@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from twinleg.domain.errors import BadInput
 
@@ -29,8 +30,9 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "answer_late": (0.04, "the venue carries it out and answers after we stopped waiting"),
     "throttled": (0.05, "429"),
     "failed": (0.04, "500 or 502, not carried out"),
-    "failed_executed": (0.04, "500 or 502, carried out"),
+    "failed_executed": (0.05, "500 or 502, carried out"),
     "malformed": (0.04, "carried out, and the answer is not readable"),
+    "unknown_signer": (0.03, "a node that does not know the key yet refuses it, as if it were nobody's"),
     "order_rejected": (0.06, "an order is refused by the venue"),
     "partly_filled": (0.1, "an order fills only in part"),
     # reads
@@ -39,14 +41,26 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "read_empty": (0.002, "a read is answered as for an address that holds nothing"),
     "read_split": (0.0005, "for a while two nodes answer in turn, one of them up to 60 s behind"),
     # the world, per minute
-    "agent_replaced": (0.0012, "an agent key is replaced at the venue, and here a little later"),
-    "mode_changed": (0.0012, "an account's mode is changed by hand, and back after some minutes"),
-    "deposited": (0.0015, "money is paid in"),
-    "withdrawn": (0.0015, "money is taken out"),
-    "hand_trade": (0.0015, "a person trades on one of the accounts"),
-    "halted": (0.0020, "a person halts, reduces or flattens, and resumes some minutes later"),
+    "agent_replaced": (0.0025, "an agent key is replaced at the venue, and here a little later"),
+    "agent_expires": (0.0025, "an agent key is replaced by one that expires soon, and that by another later"),
+    "mode_changed": (0.0022, "an account's mode is changed by hand, and back after some minutes"),
+    "deposited": (0.0025, "money is paid in"),
+    "withdrawn": (0.0025, "money is taken out"),
+    "hand_trade": (
+        0.0040,
+        "a person trades on one of the accounts: reduces, closes or adds to what is there, or opens",
+    ),
+    "halted": (0.0025, "a person halts, reduces or flattens, and resumes some minutes later"),
+    "account_unreadable": (0.0022, "for some minutes nothing can be read of one account"),
+    "store_down": (0.0020, "for up to two minutes no function reaches the store"),
 }
 """kind → chance per opportunity, what it is."""
+
+LASTING: Mapping[str, float] = {
+    "message_delayed": 60.0, "message_dropped": 70.0, "crash": 70.0, "arrives_late": 40.0, "answer_late": 10.0,
+    "clock_skewed": 0.0,
+}  # fmt: skip
+"""For how many seconds a fault is at work, where it is not over at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +87,9 @@ class Dice:
     def __init__(self, seed: int, chosen: Chosen, *, scale: float = 1.0) -> None:
         self.seed, self.chosen = seed, chosen
         self.struck: Counter[str] = Counter()
+        self.clock: Callable[[], datetime] | None = None
+        self.disturbed: list[tuple[datetime, datetime]] = []
+        """From when until when something was wrong, as far as a clock was given."""
         self.quiet = False
         """No more faults from now on."""
         self._scale = scale
@@ -87,7 +104,14 @@ class Dice:
         if self._streams[kind].random() >= chance * weight * self._scale:
             return False
         self.struck[kind] += 1
+        self.disturb(LASTING.get(kind, 0.0))
         return True
+
+    def disturb(self, seconds: float) -> None:
+        """Note that something is wrong from now on, for so long."""
+        if self.clock is not None:
+            now = self.clock()
+            self.disturbed.append((now, now + timedelta(seconds=seconds)))
 
     def first(self, kinds: Iterable[str]) -> str | None:
         """The first of these kinds that strikes."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from twinleg.adapters.venues.hyperliquid_http import NetworkFault
 from twinleg.paper.venue import BAD_GATEWAY, Venue
@@ -19,7 +20,9 @@ ACTION_SECONDS = (0.05, 0.4)
 LATE_SECONDS = (1.0, 40.0)
 SPLIT_SECONDS = (20.0, 90.0)
 
-BEFORE = ("request_lost", "arrives_late", "throttled", "failed")
+STRANGER = "User or API Wallet 0x0000000000000000000000000000000000000bad does not exist."
+
+BEFORE = ("request_lost", "arrives_late", "throttled", "failed", "unknown_signer")
 AFTER = ("answer_lost", "answer_late", "failed_executed", "malformed")
 
 
@@ -31,7 +34,9 @@ class Network:
         self.last_answer_at = kernel.now
         """When the venue last answered anything truly: bounds in time run from here."""
         self.behind = 0
-        """Reads answered by a node that lags."""
+        """Reads answered by a node that lags, or not at all while an account cannot be read."""
+        self.unreadable: dict[str, datetime] = {}
+        """Address → until when nothing can be read of it."""
         self.sent: Callable[[bytes, bool], None] | None = None
         """Told of every signed action before and after the venue has it."""
         self._answers: dict[bytes, deque[tuple[datetime, str]]] = {}
@@ -66,6 +71,9 @@ class Network:
             case "failed":
                 self._fault(kind)
                 return (500, "null") if self._draw.random() < 0.5 else (502, BAD_GATEWAY)
+            case "unknown_signer":
+                self._fault(kind)
+                return 200, json.dumps({"status": "err", "response": STRANGER})
         status, text = self._carry_out(body)
         match kind := self.dice.first(AFTER):
             case "answer_lost":
@@ -97,7 +105,9 @@ class Network:
         if rules:
             self._fault(str(rules[0]["kind"]))
             self.venue.add_faults(rules)
-        reply = self.venue.reply("/exchange", json.loads(body))
+        asked = json.loads(body)
+        reply = self.venue.reply("/exchange", asked)
+        self.say(f"{in_words(asked['action'])} -> {reply.text[:160]}")
         if rules:
             self.venue.clear_faults()
         if self.sent:
@@ -108,6 +118,9 @@ class Network:
 
     def _read(self, path: str, body: bytes) -> tuple[int, str]:
         asked = json.loads(body)
+        if self.kernel.now < self.unreadable.get(asked.get("user", ""), self.kernel.now):
+            self.behind += 1
+            return self._failed()
         if self.dice.strikes("read_failed"):
             self._fault(f"read_failed {asked.get('type')}")
             return self._failed()
@@ -116,6 +129,7 @@ class Network:
             return self._reply(path, {**asked, "user": "0x" + "0" * 40})
         if self.dice.strikes("read_split"):
             self._split_until = self.kernel.now + timedelta(seconds=self._draw.uniform(*SPLIT_SECONDS))
+            self.dice.disturb((self._split_until - self.kernel.now).total_seconds())
             self._fault("read_split")
         behind = self.kernel.now < self._split_until and self._draw.random() < 0.5
         if (behind or self.dice.strikes("read_stale")) and (old := self._earlier(body)) is not None:
@@ -150,3 +164,15 @@ class Network:
 
     def _fault(self, what: str) -> None:
         self.say(f"FAULT {what}")
+
+
+def in_words(action: Mapping[str, Any]) -> str:
+    """A signed action on one line."""
+    if action["type"] != "order":
+        return " ".join(f"{value}" for value in action.values())
+    orders = (
+        f"{'buy' if o['b'] else 'sell'} {o['s']} at {o['t'].get('trigger', {}).get('triggerPx', o['p'])}"
+        f"{' ' + o['t']['trigger']['tpsl'] if 'trigger' in o['t'] else ''}{' reduce-only' if o['r'] else ''}"
+        for o in action["orders"]
+    )
+    return f"order {action['grouping']}: {', '.join(orders)}"

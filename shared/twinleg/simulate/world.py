@@ -7,8 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from twinleg import entry, wire
@@ -18,8 +17,8 @@ from twinleg.adapters.local.store import SqliteStore
 from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
 from twinleg.bootstrap import Once, System, account_addresses, paper_key, paper_secrets
 from twinleg.domain.candles import MINUTE, Candle, ms_from_utc
-from twinleg.domain.control import Halt
-from twinleg.domain.errors import InvariantBroken, TwinlegError, Unavailable
+from twinleg.domain.control import CONTROL_ID, Halt, read_control
+from twinleg.domain.errors import InvariantBroken, Unavailable
 from twinleg.domain.trades import Trade
 from twinleg.embedded.replay import alert_json
 from twinleg.embedded.runtime import SUBSCRIPTIONS
@@ -29,11 +28,14 @@ from twinleg.paper.options import Switches, VenueOptions
 from twinleg.paper.venue import Venue
 from twinleg.settings import parse
 from twinleg.simulate import market
-from twinleg.simulate.checker import Evidence, Sweep, Violation, Watch, check, records_of
+from twinleg.simulate.checker import check, records_of
+from twinleg.simulate.evidence import Evidence, Sweep, Told, Violation
 from twinleg.simulate.faults import Dice
 from twinleg.simulate.kernel import Kernel, KernelClock, Killed
 from twinleg.simulate.network import Network
+from twinleg.simulate.people import People, alerts
 from twinleg.simulate.queue import Message, SimulatedQueue
+from twinleg.simulate.watch import Watch
 
 HISTORY = 40
 """Minutes of candles before the run begins."""
@@ -57,6 +59,7 @@ class Plan:
     dice: Dice
     market: str = "draw"
     candles: Mapping[str, Sequence[Candle]] = field(default_factory=dict)
+    alert_every_minutes: float = 28.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +124,32 @@ class World:
         drawn = ["BTC"] if self.draw.random() < 0.6 else ["BTC", "ETH"]
         self.coins = list(plan.candles) or drawn
         self.venue = Venue(self._options(), lambda: 0)
-        self.kernel = Kernel(self.start, lambda at: void(self.venue.set_clock(ms_from_utc(at))))
+        self.watch = Watch(self.venue.engine.state)
+        self.kernel = Kernel(self.start, self._moved)
+        self.dice.clock = lambda: self.kernel.now
         self.lines: list[tuple[datetime, str, str]] = []
         self.network = Network(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
         self.queue = SimulatedQueue(self.kernel, self.dice, self._push, frozenset(SUBSCRIPTIONS))
         self.database = Database(MEMORY)
-        self.settings = parse(settings_text(self.coins, self.draw), {})
+        self.settings = parse(drawn_settings(self.coins, self.draw), {})
         self.secrets = MappingSecrets(paper_secrets(self.settings))
         self.meta = json.loads(self.venue.reply("/info", {"type": "meta"}).text)
         self.instances: dict[str, list[Instance]] = {}
         self.crashes = 0
         self.invocations = 0
         self._numbers = 0
-        self.watch = Watch(self.venue.engine.state)
         self.network.sent = self._sent
         self.sweeps: list[Sweep] = []
-        self.halts: list[tuple[datetime, str]] = []
+        self.control: list[tuple[datetime, str, str]] = []
+        self._control_text = ""
         self.unwritten: list[tuple[datetime, str]] = []
-        self.by_hand: set[tuple[str, str]] = set()
+        self.signed_by: dict[str, str] = {}
+        self._bodies: dict[tuple[str, int], bytes] = {}
+        self.store_down_until = self.start
         self.calm_since = self.start + plan.minutes * MINUTE
         self.person = self._system(Steps(), 0.0)
         """A system without faults, for what a person does and for reading afterwards."""
+        self.people = People(self)
 
     # -- the run ---------------------------------------------------------------------------------
 
@@ -155,11 +163,15 @@ class World:
             self.kernel.at(at + timedelta(seconds=2), lambda: self.call("ingest"))
             self.kernel.at(at + timedelta(seconds=20), lambda: self.call("risk"))
             self.kernel.at(at + timedelta(seconds=55), lambda: self.watch.look(self.kernel.now))
-        for when, body in self._alerts():
-            self.kernel.at(when, lambda body=body: self.alert(body))  # type: ignore[misc]
+        for after, coin, action, id, fraction in alerts(
+            self.dice.stream("alerts"), self.coins, self.plan.minutes - QUIET_MINUTES, self.plan.alert_every_minutes
+        ):
+            when = self.start + after * MINUTE
+            more = {"fraction": fraction} if fraction else {}
+            self.kernel.at(when, partial(self.alert, alert_json(coin, action, when, id, **more)))
         quiet = max(self.start, end - QUIET_MINUTES * MINUTE)
         for minute in range(self.plan.minutes - QUIET_MINUTES):
-            self.kernel.at(self.start + minute * MINUTE + timedelta(seconds=31), self._happenings)
+            self.kernel.at(self.start + minute * MINUTE + timedelta(seconds=31), self.people.minute)
         self.kernel.at(quiet, self._calm)
         self.kernel.run_until(end + timedelta(seconds=50))
         self.kernel.close()
@@ -169,17 +181,25 @@ class World:
         return check(self.evidence())
 
     def evidence(self) -> Evidence:
-        state = self.venue.engine.state
-        trades = [Trade.model_validate(t.data) for t in self.person.store.query("trades")]
+        state, store = self.venue.engine.state, self.person.store
+        settings = self.settings
         return Evidence(
             dump=self.venue.ledger(),
-            trades=trades,
-            addresses={name: where[1] for name, where in account_addresses(self.settings).items()},
+            trades=[Trade.model_validate(t.data) for t in store.query("trades")],
+            addresses=self.people.addresses,
             sweeps=self.sweeps,
-            halts=self.halts,
+            control=self.control,
             naked=self.watch.naked,
-            by_hand=frozenset(self.by_hand),
+            uncovered=self.watch.uncovered,
+            entered=self.watch.entered,
             unwritten=self.unwritten,
+            unreadable=self.people.unreadable,
+            moded=self.people.moded,
+            keys=self.people.keys,
+            signed_by=self.signed_by,
+            told=[Told(e.data["at"], e.data["kind"], e.data.get("trade_id", "")) for e in store.query("audit")],
+            disturbed=self.dice.disturbed if self.dice.chosen.kinds else None,
+            foreign=settings.limits.foreign,
             open_positions={
                 (user, coin): p.size for user, a in state.accounts.items() for coin, p in a.positions.items() if p.size
             },
@@ -187,19 +207,30 @@ class World:
             calm_since=self.calm_since,
         )
 
+    def _moved(self, at: datetime) -> None:
+        self.venue.set_clock(ms_from_utc(at))
+        self.watch.glance(at)
+
     def _sent(self, body: bytes, before: bool) -> None:
         """Told of every signed action immediately before and after the venue has it."""
-        if not before:
-            self.watch.look(self.kernel.now)
-            return
         asked = json.loads(body)
-        signer = self.venue.engine.signer(asked)
+        action, nonce = asked["action"], int(asked["nonce"])
+        if not before:
+            self.watch.look(self.kernel.now, cancelled=action["type"] in ("cancel", "cancelByCloid"))
+            return
+        signer = self.venue.engine.signer(asked) or ""
         row = self.database.read(
-            "SELECT data FROM documents WHERE collection = 'actions' AND id = ?", (f"{signer}:{asked.get('nonce')}",)
+            "SELECT data FROM documents WHERE collection = 'actions' AND id = ?", (f"{signer}:{nonce}",)
         )
-        kept = bool(row) and (asked["action"].get("type") == "noop" or json.dumps(body.decode())[1:-1] in row[0][0])
+        kept = bool(row) and (action["type"] == "noop" or json.dumps(body.decode())[1:-1] in row[0][0])
         if not kept:
             self.unwritten.append((self.kernel.now, records_of(body)))
+        if action["type"] == "noop":
+            return
+        if self._bodies.setdefault((signer, nonce), body) != body:
+            self.unwritten.append((self.kernel.now, f"{records_of(body)}: another action has that nonce"))
+        for order in action.get("orders", ()):
+            self.signed_by[order["c"]] = signer
 
     def _calm(self) -> None:
         """From here on nothing more goes wrong."""
@@ -267,6 +298,8 @@ class World:
             try:
                 text, code = entry.answer(instance.system, function, post)
                 status.append(code)
+                if function in ("risk", "execute"):
+                    self.note_control()
                 if function == "risk":
                     self.sweeps.append(Sweep(began, self.kernel.now, code == 200 and self._blinding() == faults))
                 if function != "ingest" and not (code == 200 and text == "nothing to do"):
@@ -331,6 +364,8 @@ class World:
             self._kill(instance)
             raise Killed
         if name.startswith("store."):
+            if self.kernel.now < self.store_down_until:
+                raise Unavailable(f"{name}: the store is down")
             done = name.endswith(" done")
             kind = "store_ack_lost" if done else "store_aborted"
             if self.dice.strikes(kind, weight):
@@ -341,74 +376,33 @@ class World:
         instance.alive = False
         self.crashes += 1
 
-    # -- what people and the world do ------------------------------------------------------------
-
-    def _alerts(self) -> list[tuple[datetime, str]]:
-        """A stream of entries and exits, some of them twice."""
-        draw, found = self.dice.stream("alerts"), []
-        minute = draw.uniform(1, 8)
-        number = 0
-        while minute < self.plan.minutes - QUIET_MINUTES:
-            number += 1
-            at = self.start + timedelta(minutes=minute)
-            action = draw.choices(("buy", "sell", "close"), (5, 5, 3))[0]
-            body = alert_json(draw.choice(self.coins), action, at, f"s{number}")
-            found.append((at, body))
-            if draw.random() < 0.1:
-                found.append((at + timedelta(seconds=draw.uniform(0, 40)), body))
-            minute += draw.expovariate(1 / 28) + 1
-        return found
-
-    def _happenings(self) -> None:
-        """What a person or the venue's operators do, by chance, each minute."""
-        draw = self.dice.stream("happenings")
-        address = {name: where[1] for name, where in account_addresses(self.settings).items()}
-        account = draw.choice(sorted(address))
-        if self.dice.strikes("deposited"):
-            usd = Decimal(draw.randint(10, 3000))
-            self.say("person", f"FAULT deposited {usd} USD to {account}")
-            self.venue.deposit(address[account], usd)
-        if self.dice.strikes("halted"):
-            state = draw.choice((Halt.REDUCING, Halt.FLATTEN, Halt.HALTED))
-            self.say("person", f"FAULT halted: {state}")
-            self._set(state)
-            self.kernel.after(draw.uniform(60, 900), lambda: self._set(Halt.ENABLED))
-        if self.dice.strikes("agent_replaced"):
-            role = draw.choice((SignerRole.EXECUTE, SignerRole.RISK))
-            self._replace_agent(account, role, draw)
-
-    def _set(self, state: Halt) -> None:
-        try:
-            set_trading(self.person.engine(SignerRole.RISK), state, why="a simulated person", by="person")
-            self.say("person", f"trading is {state}")
-            self.halts.append((self.kernel.now, state.value))
-        except TwinlegError as refused:
-            self.say("person", f"{state} refused: {refused}")
-
-    def _replace_agent(self, account: str, role: SignerRole, draw: random.Random) -> None:
+    def give_key(self, account: str, role: SignerRole, key: str) -> None:
+        """Our secret holds another key; the processes are started anew with it."""
         name = self.settings.key_names[(account, role)]
-        key = "0x" + draw.randbytes(32).hex()
-        from twinleg.adapters.venues.hyperliquid_wire import agent_approval_body, signer_from
-
-        owner = signer_from(paper_key(account, "owner"), "owner")
-        agent = signer_from(key, "agent").address.lower()
-        body = agent_approval_body(owner, agent, f"twinleg-{role.value}"[:16], nonce=ms_from_utc(self.kernel.now))
-        answer = self.venue.reply("/exchange", json.loads(body)).text
-        self.say("person", f"FAULT agent_replaced: {account} {role.value}: {answer[:60]}")
-
-        def told() -> None:
-            self.secrets = MappingSecrets({**paper_secrets(self.settings), **self._secrets_now, name: key})
-            self._secrets_now[name] = key
-            for instances in self.instances.values():
-                for instance in instances:
-                    instance.alive = instance.alive and instance.busy > 0  # restarted with the new key
-            self.say("person", f"{name} holds the new key")
-
-        self.kernel.after(draw.uniform(1, 120), told)
+        self._secrets_now[name] = key
+        self.secrets = MappingSecrets({**paper_secrets(self.settings), **self._secrets_now})
+        for instances in self.instances.values():
+            for instance in instances:
+                instance.alive = instance.alive and instance.busy > 0
+        self.say("person", f"{name} holds the new key")
 
     @cached_property
     def _secrets_now(self) -> dict[str, str]:
         return {}
+
+    def _set(self, state: Halt) -> None:
+        self.people.set_trading(state)
+
+    def note_control(self) -> None:
+        """Keep the trading state, if it is another than the last one kept."""
+        rows = self.database.read("SELECT data FROM documents WHERE collection = ? AND id = ?", ("control", CONTROL_ID))
+        if rows and rows[0][0] != self._control_text:
+            self._control_text = rows[0][0]
+            found = self.person.store.get("control", CONTROL_ID)
+            control = read_control(found.data if found else None)
+            if not self.control or self.control[-1][1] != control.state.value:
+                self.control.append((self.kernel.now, control.state.value, control.by))
+                self.say("control", f"{control.state} by {control.by}: {control.why}")
 
     # -- the venue -------------------------------------------------------------------------------
 
@@ -430,10 +424,6 @@ class World:
 
 def _nobody() -> Any:
     raise InvariantBroken("a simulated function asked for what only a person uses")
-
-
-def void(_: object) -> None:
-    """Nothing."""
 
 
 def settings_text(coins: list[str], draw: random.Random) -> str:
@@ -471,3 +461,19 @@ holding_seconds_max = {holding}
 path = "unused.sqlite"
 durability = "normal"
 """
+
+
+def drawn_settings(coins: list[str], draw: random.Random) -> str:
+    """As `settings_text`, with limits and policies drawn too."""
+    limits: dict[str, object] = {
+        "entry_order": f'"{draw.choice(("market", "market", "limit"))}"',
+        "foreign": f'"{draw.choice(("stop", "close", "ignore"))}"',
+        "leverage_max": draw.choice((3, 5, 10)),
+        "stop_percent": f'"{draw.choice(("0.6", "1", "2"))}"',
+        "target_percent": f'"{draw.choice(("1", "2", "4"))}"',
+        "unwinds_per_day_max": draw.choice((3, 50)),
+    }
+    lines = "\n".join(f"{name} = {value}" for name, value in limits.items())
+    strategy = f'kind = "tradingview"\non_opposite = "{draw.choice(("close", "reverse"))}"'
+    text = settings_text(coins, draw)
+    return text.replace("[limits]", f"[limits]\n{lines}").replace('kind = "tradingview"', strategy)
