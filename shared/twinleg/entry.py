@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twinleg import bootstrap, logs, wire
 from twinleg.adapters.local.clocks import stopwatch
 from twinleg.domain.errors import BadInput, Rejected, TwinlegError
-from twinleg.domain.orders import SignerRole
+from twinleg.domain.words import SignerRole
 from twinleg.engine.measures import measure
 from twinleg.settings import environment
 

@@ -35,7 +35,7 @@ from twinleg.settings_parts import (
 from twinleg.settings_read import CONFIG_VARIABLE, Draft, apply_overrides, find_secrets, read_parts, read_toml
 
 if TYPE_CHECKING:
-    from twinleg.domain.orders import SignerRole
+    from twinleg.domain.words import SignerRole
     from twinleg.engine.config import Desk, StrategyPlan
     from twinleg.strategy.protocol import Strategy
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from twinleg.domain.orders import SignerRole
+from twinleg.domain.words import SignerRole
 from twinleg.risk.limits import Limits
 from twinleg.settings_faults import Salvageable
 

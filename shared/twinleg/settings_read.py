@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
-from twinleg.domain.orders import SignerRole
+from twinleg.domain.words import SignerRole
 from twinleg.risk.limits import Limits
 from twinleg.settings_faults import HEX_KEY, KEY, Faults, Where, did_you_mean, kind_of, read_part
 from twinleg.settings_parts import (

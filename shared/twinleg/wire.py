@@ -26,7 +26,7 @@ from twinleg.domain.errors import (
     TwinlegError,
     Unavailable,
 )
-from twinleg.domain.messages import Topic
+from twinleg.domain.words import Topic
 
 ORDERING_KEY = "ordering_key"
 """The attribute that repeats a message's ordering key, because the emulator's push leaves the key itself out."""

@@ -17,8 +17,8 @@ from twinleg.domain.alert_body import AlertBody, Value, shown
 from twinleg.domain.alert_words import Verb, Words, said, with_comments
 from twinleg.domain.errors import BadInput
 from twinleg.domain.money import ONE, ZERO, decimal_of
-from twinleg.domain.orders import Side
 from twinleg.domain.signals import Direction
+from twinleg.domain.words import Side
 
 
 class AlertAction(StrEnum):

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from twinleg.domain.alert_body import AlertBody, Value, shown
 from twinleg.domain.errors import BadInput
-from twinleg.domain.orders import Side
 from twinleg.domain.signals import Direction
+from twinleg.domain.words import Side
 
 
 class Verb(StrEnum):

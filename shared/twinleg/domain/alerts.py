@@ -69,6 +69,15 @@ class AlertReceived(BaseModel):
     received_at: datetime
 
 
+class AlertMessage(BaseModel):
+    """An alert that was authenticated and understood."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    alert: AlertReceived
+
+
 def parse_alert(body: bytes, received_at: datetime, *, known_secrets: Sequence[str] = ()) -> AlertReceived:
     """Understand the body of an alert. BadInput, in one line without any secret, says why it cannot be.
 

@@ -10,23 +10,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from twinleg.domain.alerts import AlertReceived
+from twinleg.domain.alerts import AlertMessage as AlertMessage
 from twinleg.domain.candles import MINUTE, Candle, Snapshot
 from twinleg.domain.orders import Frozen, LegRole, OrderKind, Side
 from twinleg.domain.signals import Direction
-
-
-class Topic(StrEnum):
-    CANDLES = "candles"
-    ALERTS = "alerts"
-    INTENTS = "intents"
-    CLOSES = "closes"
-    EVENTS = "events"
-
-    @property
-    def dead(self) -> str:
-        """Where a message goes that could not be handled, with the reason."""
-        return f"{self.value}-dead"
+from twinleg.domain.words import Topic as Topic
 
 
 class CandleClosed(Frozen):
@@ -59,13 +47,6 @@ class CandleClosed(Frozen):
             self.opened_at, self.open, self.high, self.low, self.close, self.volume,
             MINUTE if self.interval_seconds == 60 else timedelta(seconds=self.interval_seconds),
         )  # fmt: skip
-
-
-class AlertMessage(Frozen):
-    """An alert that was authenticated and understood."""
-
-    schema_version: Literal[1] = 1
-    alert: AlertReceived
 
 
 class LegPlan(Frozen):

@@ -10,40 +10,14 @@ from pydantic import BaseModel, ConfigDict
 
 from twinleg.domain.ids import ClientOrderId
 from twinleg.domain.money import ZERO
-from twinleg.domain.signals import Direction
+from twinleg.domain.words import Side as Side
+from twinleg.domain.words import SignerRole as SignerRole
 
 
 class Frozen(BaseModel):
     """A value that crosses a boundary: immutable, unknown fields refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class SignerRole(StrEnum):
-    """Who signs: each has an agent key of its own per account."""
-
-    EXECUTE = "execute"
-    RISK = "risk"
-    EMERGENCY = "emergency"
-
-
-class Side(StrEnum):
-    BUY = "buy"
-    SELL = "sell"
-
-    @property
-    def opposite(self) -> Side:
-        return Side.SELL if self is Side.BUY else Side.BUY
-
-    @property
-    def sign(self) -> int:
-        """+1 for buy, -1 for sell."""
-        return 1 if self is Side.BUY else -1
-
-    @classmethod
-    def opening(cls, direction: Direction) -> Side:
-        """The side that opens a position in this direction."""
-        return cls.BUY if direction is Direction.LONG else cls.SELL
 
 
 class LegRole(StrEnum):

@@ -22,7 +22,7 @@ from twinleg.domain.orders import (
     OrderRequest,
     RestingOrder,
 )
-from twinleg.domain.orders import SignerRole as SignerRole
+from twinleg.domain.words import SignerRole as SignerRole
 from twinleg.engine.steps import Steps as Steps
 from twinleg.risk.approval import Approved
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twinleg.domain.alerts import parse_alert, secret_in_body
+from twinleg.domain.alerts import AlertMessage, parse_alert, secret_in_body
 from twinleg.domain.errors import BadInput, TwinlegError
-from twinleg.domain.messages import AlertMessage, Topic
+from twinleg.domain.words import Topic
 
 if TYPE_CHECKING:
     from twinleg.engine.ports import Bus, Clock, Secrets
