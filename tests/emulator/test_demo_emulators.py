@@ -16,9 +16,11 @@ from twinleg.domain.errors import BadInput
 from twinleg.embedded.demo import DemoOptions, chosen_candles, replay_script
 from twinleg.embedded.emulated_demo import Stage, emulated_stage
 from twinleg.embedded.replay import Replayed, Script, Segment
+from twinleg.embedded.topology import FUNCTIONS, PUSHED
 from twinleg.settings import example_text, parse
 
 MINUTES = 60
+TOPICS = tuple(PUSHED)
 
 
 def script(end: str = "2025-11-10T19:00") -> Script:
@@ -49,9 +51,16 @@ def stage(firestore_host: str, pubsub_host: str) -> Iterator[Stage]:
         yield made
 
 
-def test_the_demo_is_the_embedded_demo_order_for_order(tmp_path: Path, firestore_host: str, pubsub_host: str) -> None:
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
+    """The same hour in one process."""
+    return Segment(script(), tmp_path_factory.mktemp("embedded")).run(lambda *_: None)
+
+
+def test_the_demo_is_the_embedded_demo_order_for_order(
+    embedded: Replayed, tmp_path: Path, firestore_host: str, pubsub_host: str
+) -> None:
     played = script()
-    embedded = Segment(played, tmp_path / "embedded").run(lambda *_: None)
     done: list[int] = []
     said: list[str] = []
     with stage(firestore_host, pubsub_host) as made:
@@ -88,3 +97,42 @@ def test_another_clock_than_this_machine_s_venue_is_refused(clock: str) -> None:
 def test_live_trading_keeps_no_clock_but_the_wall_s() -> None:
     with pytest.raises(BadInput, match="only paper trading may keep another clock, mode was live"):
         with_clock("live", "http://127.0.0.1:8790")
+
+
+def test_killed_functions_and_a_thousand_redeliveries_change_nothing(
+    embedded: Replayed, tmp_path: Path, firestore_host: str, pubsub_host: str
+) -> None:
+    played = script()
+    kept = "once-more-"
+    redelivered: list[Any] = []
+    restarts: list[int] = []
+    with stage(firestore_host, pubsub_host) as made:
+        segment = made.segment(played, tmp_path / "emulated")
+
+        def meddle(number: int, _: int) -> None:
+            """Each function dies (kill -9) several times; at the end all that was published is published again."""
+            desk = segment.playing
+            assert desk is not None
+            queues = desk.deliveries.queues
+            if number == 1:
+                for topic in TOPICS:
+                    queues.make_pull(kept + topic, topic)
+            if number % 5 == 0:
+                desk.kill(list(FUNCTIONS)[number // 5 % len(FUNCTIONS)])
+            if number == MINUTES:
+                restarts.append(min(desk.servers.restarts.values()))
+                seen = [one for topic in TOPICS for one in queues.pull(kept + topic, topic)]
+                while len(redelivered) < 1_000:
+                    for one in seen:
+                        desk.publish(one.topic, one.data, key=one.key, attributes=one.attributes)
+                        redelivered.append(one)
+                desk.deliver()
+
+        emulated = segment.run(meddle)
+
+    assert restarts[0] >= 2 and len(redelivered) >= 1_000
+    assert {one.topic for one in redelivered} == set(TOPICS)
+    assert orders(emulated) == orders(embedded)
+    assert fills(emulated) == fills(embedded)
+    assert [t.trade_id for t in emulated.trades] == [t.trade_id for t in embedded.trades]
+    assert emulated.dead == embedded.dead
