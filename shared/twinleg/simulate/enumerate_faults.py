@@ -62,6 +62,12 @@ KINDS: Mapping[str, str] = {
     **LOCAL, **ACTION_ANSWERS, **ORDER_ANSWERS, **BRACKET_ANSWERS, **READ_ANSWERS, **READ_OF_USER, **READ_STALE, **HALTS,
 }  # fmt: skip
 
+ALIKE: Mapping[str, str] = {
+    "read_throttled": "read_failed", "read_garbled": "read_failed", "failed": "request_lost",
+    "failed_executed": "answer_lost", "malformed": "answer_lost", "nonce_too_low": "unknown_signer",
+}  # fmt: skip
+"""Kinds that leave venue and caller as another kind does: each is tried at every step, in pairs its like stands for it."""
+
 BLINDING = frozenset({*READ_ANSWERS, *READ_OF_USER, *READ_STALE})
 """After one of these, a sweep may have seen something else than what is there."""
 
@@ -99,6 +105,7 @@ class Step:
     """The engine's functions it was reached through, innermost last."""
     second: float
     body: bytes = b""
+    answer: str = ""
     stale: str | None = None
     """The answer this read would have had before the last change, if that was another."""
 

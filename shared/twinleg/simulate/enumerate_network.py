@@ -37,7 +37,7 @@ class StageNetwork(Network):
     armed: dict[Task | None, tuple[str, str | None]]
     """For a task's next request: the kind of fault, and the answer of a stale read."""
     probes: list[tuple[timedelta, bytes]]
-    """What to ask at every change, to know what a stale node would answer: (until when, what)."""
+    """What to ask at every change, to know what a node that lags would answer: (when it will be asked, what)."""
     probed: dict[bytes, list[tuple[timedelta, str]]]
 
     taken: dict[str, str]
@@ -148,6 +148,8 @@ class StageNetwork(Network):
                 return 200, stale
         status, text = self._answer(path, asked)
         self.last_answer_at = self.kernel.now
+        if (step := self.stepping.get(self.kernel.current)) is not None:
+            step.answer = text
         return status, text
 
     def _answer(self, path: str, asked: Any) -> tuple[int, str]:
@@ -159,23 +161,17 @@ class StageNetwork(Network):
     def changing(self) -> None:
         """Called immediately before the venue changes: what will be asked soon is asked now."""
         now = self.kernel.now - self.began
-        for until, body in self.probes:
-            if now <= until <= now + timedelta(seconds=STALE_SECONDS_MAX):
-                answers = self.probed.setdefault(body, [])
-                status, text = self._answer("/info", json.loads(body))
-                if status == 200:
-                    answers.append((now, text))
+        latest = now + timedelta(seconds=STALE_SECONDS_MAX)
+        for body in dict.fromkeys(body for until, body in self.probes if now <= until <= latest):
+            status, text = self._answer("/info", json.loads(body))
+            if status == 200:
+                self.probed.setdefault(body, []).append((now, text))
 
     def stale(self, step: Step, at: timedelta) -> str | None:
-        """The newest probed answer to a step's question that differs from what was true then; None when there is none.
-
-        What was true then is the last answer probed at or after it.
-        """
-        answers = self.probed.get(step.body, [])
+        """The newest answer a step's question had before a change that differs from its own; None when there is none."""
         oldest = at - timedelta(seconds=STALE_SECONDS_MAX)
-        before = [text for when, text in answers if oldest <= when < at]
-        true = next((text for when, text in answers if when >= at), None)
-        return next((text for text in reversed(before) if text != true), None)
+        before = [text for when, text in self.probed.get(step.body, []) if oldest <= when < at]
+        return next((text for text in reversed(before) if text != step.answer), None)
 
 
 def _words(body: bytes) -> str:

@@ -13,10 +13,12 @@ from twinleg.domain.trades import ENDED, TradeState
 from twinleg.engine.ports import SignerRole
 from twinleg.engine.tradebook import TradeBook
 from twinleg.simulate.checker import alone
-from twinleg.simulate.enumerate_faults import CRASH, Fault, Step, kinds_at
+from twinleg.simulate.enumerate_faults import ALIKE, CRASH, Fault, Step, kinds_at
 from twinleg.simulate.enumerate_scenes import ENDED_WELL, scene_of
 from twinleg.simulate.enumerate_stage import COIN, DELIVERIES, Scene, Stage
 
+PAIR_SECONDS = 60.0
+"""How long after the watched time the second of two faults may strike."""
 PERSON_MAY_BE_ASKED: frozenset[str] = frozenset()
 """Kinds of fault after which a trade may wait for a person."""
 
@@ -76,11 +78,8 @@ def probed(case: Case) -> Stage:
     """The same, run twice, so that its reads know what a node that lags would have answered."""
     first = staged(case, stale=stale_answers(case))
     started = first.network.began - first.start
-    reads = {}
-    for step in first.steps:
-        if step.body and not step.signed:
-            reads[step.body] = timedelta(seconds=step.second) - started
-    again = staged(case, [(until, body) for body, until in reads.items()], stale_answers(case))
+    reads = [s for s in first.steps if s.body and not s.signed]
+    again = staged(case, [(timedelta(seconds=s.second) - started, s.body) for s in reads], stale_answers(case))
     for one, other in zip(first.steps, again.steps, strict=True):
         if one.body and not one.signed and not one.after:
             one.stale = again.network.stale(other, timedelta(seconds=other.second) - started)
@@ -248,15 +247,30 @@ def done(work: Work) -> Part:
     return part
 
 
+def unlike_faults(step: Step, scene: Scene) -> list[Fault]:
+    """The faults of a step that differ from each other and from its neighbours': for pairs, and for a second delivery.
+
+    To die after a step is to die before the next one, and a read that fails is a read whose answer is lost.
+    """
+    reads = step.name.startswith(("store.get", "store.query"))
+    return [
+        fault
+        for fault in faults_at(step, scene)
+        if fault.kind not in ALIKE and not (step.after and (fault.kind == CRASH or reads))
+    ]
+
+
 def _pairs(first: Case, part: Part) -> None:
     """Every second fault on the order path after a first one, and, after an answer, a death at every step."""
     stage = probed(first)
-    answered = first.faults[-1].kind != CRASH
+    fault = first.faults[-1]
+    answered = stage.steps[fault.step].signed and fault.kind != CRASH
     known = stale_answers(first)
-    for step in stage.steps[first.faults[-1].step + 1 :]:
-        if step.function != "execute" and not step.on_order_path:
-            continue
-        for fault in faults_at(step, stage.scene):
-            if step.on_order_path or (answered and fault.kind == CRASH):
+    ends = stage.scene.watched[1] + PAIR_SECONDS
+    for step in stage.steps[fault.step + 1 :]:
+        if step.second > ends:
+            break
+        for second in unlike_faults(step, stage.scene):
+            if step.on_order_path or (answered and second.kind == CRASH and step.function == "execute"):
                 stale = known | ({step.number: step.stale} if step.stale is not None else {})
-                run_case(first.with_fault(fault), stale, part, "pair")
+                run_case(first.with_fault(second), stale, part, "pair")

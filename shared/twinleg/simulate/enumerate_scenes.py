@@ -17,8 +17,10 @@ from twinleg.simulate.enumerate_stage import COIN, Do, Scene, Stage
 
 OPENED = (64.0, 95.0)
 """From the alert to the end of the first sweep that sees the trade."""
-LATER = (110.0, 215.0)
-"""Two sweeps of a trade that has been open for a while."""
+LATER = (110.0, 165.0)
+"""A sweep of a trade that has been open for a while."""
+LONGER = (110.0, 215.0)
+"""Two of them."""
 HAPPENS = 100.0
 RISING = ((2, 1.0, 1.004),)
 """Away from an entry that buys at the mark."""
@@ -181,8 +183,9 @@ def _risk() -> list[Scene]:
         risk("margin", "the ladder adds margin", _open_with("no margin", lambda s: s.trades()[0].margin_added),
              prices=[(3, 0.97, 0.97)], limits=STEEP),
         risk("cut", "the ladder cuts both legs", _open_with("no cut", lambda s: s.trades()[0].cut),
-             prices=[(3, 0.945, 0.945), (4, 1.0, 1.0)], limits=STEEP),
-        risk("ladder_close", "the ladder cuts, and then closes both legs", closed, prices=[(3, 0.945, 0.945)], limits=STEEP),
+             prices=[(3, 0.945, 0.945), (4, 1.0, 1.0)], limits=STEEP, watched=LONGER),
+        risk("ladder_close", "the ladder cuts, and then closes both legs", closed, prices=[(3, 0.945, 0.945)], limits=STEEP,
+             watched=LONGER),
         risk("stopped", "the main leg's stop fires, the hedge stays", closed, hedge_alone, prices=[(3, 0.985, 0.985)]),
         risk("hedge_stopped", "the hedge's stop fires, the main leg stays", closed, _cancel("main", "tp"),
              prices=[(3, 1.03, 1.03)]),

@@ -1,0 +1,204 @@
+"""The whole enumeration of a group of scenes, on several processes, and the sums of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from twinleg.simulate.enumerate_faults import CRASH, Fault, Step, kinds_at
+from twinleg.simulate.enumerate_run import (
+    Case,
+    Part,
+    Work,
+    done,
+    faults_at,
+    outcome_of,
+    probed,
+    stale_answers,
+    unlike_faults,
+    watched_steps,
+)
+from twinleg.simulate.enumerate_scenes import scenes
+from twinleg.simulate.enumerate_stage import DELIVERIES
+from twinleg.simulate.run import quieten
+
+SHARE = 24
+"""Cases in a share of work."""
+ROUNDS_MAX = 8
+"""How often steps that only faults showed are looked for: each round enumerates what the one before found."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is enumerated of a group; without a restriction, all of it."""
+
+    group: str
+    scenes: tuple[str, ...] = ()
+    deliveries: tuple[str, ...] = tuple(DELIVERIES)
+    kinds: tuple[str, ...] = ()
+    pairs: bool = True
+    hidden: bool = True
+    """Whether steps that only faults show are enumerated too."""
+
+    def bases(self) -> list[Case]:
+        """The unharmed runs."""
+        names = [scene.name for scene in scenes(self.group) if not self.scenes or scene.name in self.scenes]
+        return [Case(self.group, name, delivery) for name in names for delivery in self.deliveries]
+
+    def allows(self, fault: Fault) -> bool:
+        return not self.kinds or fault.kind in self.kinds
+
+
+@dataclass
+class Sum:
+    """Everything that was enumerated."""
+
+    choice: Choice
+    part: Part
+    hidden: Counter[int] = field(default_factory=Counter)
+    """Sorts of steps that only faults showed, by the round that enumerated them."""
+    missed: tuple[str, ...] = ()
+    """Sorts of steps that were seen and at which no process died."""
+
+    @property
+    def failed(self) -> dict[str, list[str]]:
+        """What is wrong, by case."""
+        found: dict[str, list[str]] = {}
+        for case, text in self.part.failures:
+            found.setdefault(case, []).append(text)
+        return found
+
+    @property
+    def ok(self) -> bool:
+        return not self.part.failures and not self.missed
+
+    def as_json(self, wall_seconds: float) -> dict[str, Any]:
+        """Counts, failures with the line that shows each, and the longest time a leg stood alone."""
+        part, failed = self.part, self.failed
+        cases = part.cases.total()
+        group = self.choice.group
+        return {
+            "group": group,
+            "cases": cases,
+            "passed": cases - len(failed),
+            "failed": len(failed),
+            "steps": {name: count for name, count in part.steps.items()},
+            "steps_total": part.steps.total(),
+            "cases_by_kind": dict(part.cases),
+            "cases_by_scene": dict(part.by_scene),
+            "pairs": part.cases["pair"],
+            "sorts_of_steps": {"seen": len(part.seen), "enumerated": len(part.enumerated)},
+            "sorts_only_faults_show": {str(number): count for number, count in self.hidden.items()},
+            "seen_and_not_enumerated": list(self.missed),
+            "ends": dict(part.ends.most_common()),
+            "longest_unhedged_seconds": {"seconds": round(part.alone_seconds, 3), "case": part.alone_case},
+            "failures": [
+                {"case": case, "wrong": texts, "command": f"twinleg enumerate {group} --case {case} --timeline"}
+                for case, texts in failed.items()
+            ],
+            "wall_seconds": round(wall_seconds, 1),
+        }
+
+
+def enumerated(choice: Choice, jobs: int, progress: Progress = lambda _: None) -> Sum:
+    """Run every case that was chosen."""
+    total = Sum(choice, Part(choice.group))
+    if jobs <= 1:
+        _all(choice, total, _Here(), progress)
+        return total
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=quieten) as pool:
+        _all(choice, total, pool, progress)
+    return total
+
+
+class _Here:
+    """Carries work out in this process."""
+
+    def map(self, do: Callable[..., Any], *items: Sequence[Any]) -> Iterator[Any]:
+        return map(do, *items)
+
+
+def _all(choice: Choice, total: Sum, pool: Executor | _Here, progress: Progress) -> None:
+    works: list[Work] = []
+    bases = choice.bases()
+    for part, found in pool.map(_begin, [(choice, base) for base in bases]):
+        total.part.merge(part)
+        works += found
+    progress(f"{len(bases)} unharmed runs, {total.part.steps.total()} steps, {_count(works)} faults to try")
+    _carry_out(works, total, pool, progress)
+    if choice.hidden:
+        _hidden(choice, total, pool, progress)
+
+
+def _carry_out(works: Sequence[Work], total: Sum, pool: Executor | _Here, progress: Progress) -> None:
+    said = 0
+    for number, part in enumerate(pool.map(done, works), 1):
+        for case, text in part.failures:
+            progress(f"FAILED {case}: {text}")
+        total.part.merge(part)
+        if number * 20 // len(works) > said:
+            said = number * 20 // len(works)
+            progress(f"{number} of {len(works)} shares, {total.part.cases.total()} cases, {len(total.failed)} failed")
+
+
+def _count(works: Sequence[Work]) -> int:
+    return sum(len(work.faults) for work in works)
+
+
+def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work]]:
+    """The unharmed run of a base, and the shares that its steps make."""
+    choice, base = given
+    part, stage = Part(base.group), probed(base)
+    part.add(outcome_of(base, stage), "unharmed")
+    steps = watched_steps(stage)
+    part.steps[f"{base.scene}/{base.delivery}"] = len(steps)
+    every = faults_at if base.delivery == "once" else unlike_faults
+    works = list(_shares(base, steps, [f for s in steps for f in every(s, stage.scene) if choice.allows(f)]))
+    if choice.pairs and base.delivery == "once":
+        firsts = [f for s in steps if s.on_order_path for f in unlike_faults(s, stage.scene) if choice.allows(f)]
+        works += [
+            Work(base, (fault,), ((fault.step, stale),) if (stale := steps[fault.step].stale) else (), True, "pair")
+            for fault in firsts
+        ]
+    return part, works
+
+
+def _shares(base: Case, steps: Sequence[Step], faults: Sequence[Fault], sort: str = "single") -> Iterator[Work]:
+    by_number = {step.number: step for step in steps}
+    for first in range(0, len(faults), SHARE):
+        share = tuple(faults[first : first + SHARE])
+        texts = {f.step: by_number[f.step].stale for f in share}
+        yield Work(base, share, tuple((n, text) for n, text in texts.items() if text is not None), False, sort)
+
+
+def _hidden(choice: Choice, total: Sum, pool: Executor | _Here, progress: Progress) -> None:
+    """Steps that only a faulted run showed: enumerated after that fault, until no new sort appears."""
+    part = total.part
+    for number in range(1, ROUNDS_MAX + 1):
+        new = {sort: where for sort, where in part.seen.items() if sort not in part.enumerated}
+        if not new:
+            break
+        total.hidden[number] = len(new)
+        progress(f"round {number}: {len(new)} sorts of steps that only faults show")
+        works = [work for works in pool.map(_after, [(choice, *where) for where in new.values()]) for work in works]
+        _carry_out(works, total, pool, progress)
+    total.missed = tuple(sorted(set(part.seen) - part.enumerated))
+
+
+def _after(given: tuple[Choice, Case, int]) -> list[Work]:
+    """Every fault at one step of a run in which something went wrong already."""
+    choice, base, number = given
+    stage = probed(base)
+    step = stage.steps[number]
+    faults = [Fault(number, kind) for kind in kinds_at(step) if kind == CRASH or choice.allows(Fault(number, kind))]
+    stale = tuple(stale_answers(base).items())
+    more = ((number, step.stale),) if step.stale is not None else ()
+    return [Work(base, tuple(faults), stale + more, False, "after another")]
+
+
