@@ -1,6 +1,6 @@
 """The tables of the configuration, one frozen model each. What joins several tables is checked elsewhere."""
 
-from __future__ import annotations
+# Annotations are objects here, not text: pydantic would compile each text at every cold start.
 
 import re
 from decimal import Decimal
@@ -60,7 +60,7 @@ SourceAddress = Annotated[str, AfterValidator(_source_address)]
 
 
 class Part(Salvageable):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class TopPart(Part):

@@ -5,7 +5,7 @@ leaves are used: sizes, leverage, stops and targets in the message are accepted 
 is ours. A template should carry ``{{timenow}}`` or an id of its own: that tells the alert from every other.
 """
 
-from __future__ import annotations
+# Annotations are objects here, not text: pydantic would compile each text at every cold start.
 
 import json
 from collections.abc import Iterable, Sequence

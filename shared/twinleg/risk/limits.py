@@ -1,6 +1,6 @@
 """Every limit the system keeps, with its default, in one class. Each can be set per strategy."""
 
-from __future__ import annotations
+# Annotations are objects here, not text: pydantic would compile each text at every cold start.
 
 from decimal import Decimal
 from typing import Literal

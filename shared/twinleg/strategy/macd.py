@@ -1,6 +1,6 @@
 """MACD on closed candles: a crossing that held for a few bars and is strong for the market's recent range."""
 
-from __future__ import annotations
+# Annotations are objects here, not text: pydantic would compile each text at every cold start.
 
 from collections.abc import Sequence
 from decimal import Decimal
