@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Self
 
+from twinleg.domain.emergency import danger_of
 from twinleg.domain.errors import InvariantBroken
 from twinleg.domain.ids import ClientOrderId
 from twinleg.domain.messages import CloseTrade, HedgedIntent
@@ -128,6 +129,12 @@ class Leg(Frozen):
             return True
         return self.size_filled == 0 and any(o.state is AckState.FILLED for o in entries)
 
+    @property
+    def last_fill_at(self) -> datetime | None:
+        """When the latest fill of ours that is known happened, by the venue's clock."""
+        times = [o.filled_at for o in self.orders if o.filled_at is not None]
+        return max(times, default=self.entered_at)
+
     def order(self, client_order_id: str) -> PlacedOrder | None:
         return next((o for o in self.orders if o.client_order_id == client_order_id), None)
 
@@ -156,20 +163,21 @@ class Leg(Frozen):
         """A copy whose sizes, prices, fees and profit are those of *fills*.
 
         *fills* are the account's fills since about when the trade began, oldest first: those that carry
-        one of this leg's client order ids, and liquidations and fills without a client id of anybody's
-        (closed by hand, taken over by the venue) as far as they reduce it. What happened before its first
-        fill, and what took off more than it holds, is of somebody else's position.
+        one of this leg's client order ids, and liquidations, emergency orders (which no record named when they
+        were sent) and fills without a client id of anybody's (closed by hand, taken over by the venue) as far as
+        they reduce it. What happened before its first fill, and what took off more than it holds, is of somebody
+        else's position.
         """
-        ours = {o.client_order_id: o.purpose for o in self.orders}
+        ours = {o.client_order_id: o.purpose for o in self.orders if o.purpose is not Purpose.EMERGENCY}
+        emergencies: dict[ClientOrderId, PlacedOrder] = {}
         entry_size = entry_value = exit_size = exit_value = fees = last_exit_price = ZERO
         last_exit: Purpose | None = None
         entered_at: datetime | None = None
         liquidated = False
         for fill in fills:
-            mine = fill.client_order_id in ours
-            if fill.market != self.market or not (
-                mine or (fill.client_order_id is None and fill.side is not self.side)
-            ):
+            mine, emergency = fill.client_order_id in ours, danger_of(fill.client_order_id) is not None
+            reduces = (emergency or fill.client_order_id is None) and fill.side is not self.side
+            if fill.market != self.market or not (mine or reduces):
                 continue
             if fill.side is self.side:
                 entered_at = entered_at or fill.at
@@ -185,6 +193,9 @@ class Leg(Frozen):
                 exit_size, exit_value = exit_size + size, exit_value + size * fill.price
                 last_exit = ours.get(fill.client_order_id) if fill.client_order_id else None
                 last_exit_price = fill.price
+                if emergency and fill.client_order_id is not None:
+                    last_exit = Purpose.EMERGENCY
+                    emergencies.setdefault(fill.client_order_id, _emergency_order(fill, fills))
         entry_price = entry_value / entry_size if entry_size else ZERO
         return self.model_copy(
             update={
@@ -198,9 +209,32 @@ class Leg(Frozen):
                 "liquidated": liquidated,
                 "last_exit": last_exit,
                 "last_exit_price": last_exit_price,
-                "orders": tuple(_with_fills(order, fills) for order in self.orders),
+                "orders": tuple(_with_fills(order, fills) for order in (*self.orders, *self._new(emergencies))),
             }
         )
+
+    def _new(self, found: dict[ClientOrderId, PlacedOrder]) -> list[PlacedOrder]:
+        return [order for id, order in found.items() if self.order(id) is None]
+
+
+def _emergency_order(fill: Fill, fills: list[Fill]) -> PlacedOrder:
+    """The order behind a fill that no record names. What it asked for beyond its fills is not known."""
+    danger = danger_of(fill.client_order_id)
+    assert fill.client_order_id is not None and danger is not None
+    return PlacedOrder(
+        client_order_id=fill.client_order_id,
+        purpose=Purpose.EMERGENCY,
+        sequence=0,
+        attempt=1,
+        kind=OrderKind.MARKET,
+        side=fill.side,
+        size=sum((f.size for f in fills if f.client_order_id == fill.client_order_id), ZERO),
+        limit_price=fill.price,
+        action_id="",
+        state=AckState.FILLED,
+        reason=f"recorded later: {danger}",
+        placed_at=fill.at,
+    )
 
 
 def _with_fills(order: PlacedOrder, fills: list[Fill]) -> PlacedOrder:

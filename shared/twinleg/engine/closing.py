@@ -8,9 +8,9 @@ from twinleg.domain.control import CONTROL_ID, Control, Halt
 from twinleg.domain.errors import OutcomeUnknown
 from twinleg.domain.messages import CloseTrade, EventKind
 from twinleg.domain.money import plain
-from twinleg.domain.orders import AckState, Grouping, LegRole, OrderKind, OrderRequest, Purpose
+from twinleg.domain.orders import Grouping, LegRole, OrderKind, OrderRequest, Position, Purpose
 from twinleg.domain.trades import Leg, Trade, TradeState
-from twinleg.engine.legs import crossing_price, guards, read_leg, role_name, venue_of, was_refused
+from twinleg.engine.legs import confirmed_leg, crossing_price, guards, read_leg, role_name, venue_of, was_refused
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.ports import Replace, Write
 from twinleg.engine.records import document
@@ -192,19 +192,21 @@ class Closing:
             return self.book.write(trade, version, trade.to(TradeState.CLOSING, why_closed=trade.asked_to_end))
         noted = self.book.noted(trade)
         for role in (LegRole.MAIN, LegRole.HEDGE):
-            leg, size, position = read_leg(self.engine, noted, noted.leg(role))
+            leg, position = self._agreed(noted, noted.leg(role))
             noted = noted.with_leg(leg)
-            cuts = [o for o in leg.orders if o.purpose is Purpose.CUT and o.sequence == noted.sequence]
-            if size == 0 or position is None:
+            if leg.size_open == 0 or position is None:
                 return self._close_instead(trade, version, noted, f"{role_name(role)} is gone")
-            if any(o.state is AckState.FILLED for o in cuts):
-                continue
+            cuts = [o for o in leg.orders if o.purpose is Purpose.CUT and o.sequence == noted.sequence]
+            rules = venue_of(self.engine, leg).rules(leg.market)
+            wanted = cuts[0].size if cuts else rules.size(leg.size_open * noted.closing_fraction)
+            part = wanted - sum((o.filled_size for o in cuts), Decimal(0))
+            least = rules.notional_usd_min
+            if cuts and part * position.mark_price < least:
+                continue  # what an order left of it is too small to be cut by itself
             if len(cuts) >= 3:
                 return self._close_instead(trade, version, noted, f"the {role_name(role)} could not be cut")
-            rules = venue_of(self.engine, leg).rules(leg.market)
-            part = rules.size(leg.size_open * noted.closing_fraction)
-            least = rules.notional_usd_min
-            if part * position.mark_price < least or (size - part) * position.mark_price < least:
+            left = leg.size_open - part
+            if part * position.mark_price < least or left * position.mark_price < least:
                 return self._close_instead(
                     trade, version, noted, f"a cut of {plain(part)} {leg.market} would leave or be under {least} USD"
                 )
@@ -221,6 +223,16 @@ class Closing:
             market=noted.main.market,
         )
         return None
+
+    def _agreed(self, trade: Trade, leg: Leg) -> tuple[Leg, Position | None]:
+        """The leg and its position, once fills and position agree. Raises OutcomeUnknown when they do not (TRUTH)."""
+        try:
+            return confirmed_leg(self.engine, trade, leg)
+        except OutcomeUnknown:
+            leg, size, _ = read_leg(self.engine, trade, leg)
+            if size > 0:
+                raise
+            return self.explained(trade, leg), None
 
     def _close_instead(self, before: Trade, version: str, noted: Trade, reason: str) -> None:
         why = f"{noted.why_closed}; {reason}: closed whole" if noted.why_closed else f"{reason}: closed whole"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
-from twinleg.domain.errors import OutcomeUnknown
+from twinleg.domain.errors import OutcomeUnknown, Unavailable
 from twinleg.domain.markets import MarketRules
 from twinleg.domain.money import BPS, ONE, ZERO
 from twinleg.domain.orders import (
@@ -31,6 +31,8 @@ FILLS_SKEW = timedelta(minutes=2)
 
 More than the gate lets the two differ; what was somebody else's in that time is told by client order id.
 """
+OLD_ANSWERS_MAX, OLD_ANSWER_SECONDS = 6, 0.5
+"""How often a state from before what is known already is asked for again: another node may answer."""
 TRIGGER_SLIPPAGE_BPS = Decimal(1000)
 """Market triggers execute within 10 % (Source: Hyperliquid docs, TP/SL orders)."""
 
@@ -50,12 +52,21 @@ def held_by(leg: WatchedLeg, position: Position | None) -> tuple[Decimal, Positi
 def read_leg(engine: Engine, trade: Trade, leg: Leg) -> tuple[Leg, Decimal, Position | None]:
     """The leg as its fills say, the size held as the position says, and the position.
 
-    Fills never become fewer: an answer that shows less of the entry than was read before is old, and not used.
+    Fills never become fewer: an answer that shows less of the entry than was read before is old, and not used. Nor
+    is a state from before the leg's last fill, by the venue's own times: it is asked for again.
+
+    Raises Unavailable while the venue answers with such an old state that holds another size than the fills say.
     """
     venue = engine.venues.of(leg.account)
-    seen = leg.with_fills(venue.fills(leg.account, trade.created_at - FILLS_SKEW))
-    size, position = held(leg, venue.account(leg.account))
-    return seen if seen.size_filled >= leg.size_filled else leg, size, position
+    for _ in range(OLD_ANSWERS_MAX):
+        seen = leg.with_fills(venue.fills(leg.account, trade.created_at - FILLS_SKEW))
+        known = seen if seen.size_filled >= leg.size_filled else leg
+        state = venue.account(leg.account)
+        size, position = held(leg, state)
+        if size == known.size_open or known.last_fill_at is None or state.at >= known.last_fill_at:
+            return known, size, position
+        engine.clock.sleep(OLD_ANSWER_SECONDS)
+    raise Unavailable(f"{leg.account}: its state is answered as of {state.at.isoformat()}, before the leg's last fill")
 
 
 def confirmed_leg(engine: Engine, trade: Trade, leg: Leg) -> tuple[Leg, Position | None]:
