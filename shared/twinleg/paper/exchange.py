@@ -73,11 +73,11 @@ class Exchange:
             account = self._actor(body, signer)
             if state.switches.rate_limits and (excess := over_budget(account, action, state.now_ms)) is not None:
                 raise Denied(excess)
-            self._admit_nonce(signer, body["nonce"])
             expires = body.get("expiresAfter")
-            if expires is not None and expires < state.now_ms:
-                if not state.switches.expired_action_spends_nonce:
-                    state.signer_nonces(signer).restore(body["nonce"])
+            expired = expires is not None and expires < state.now_ms
+            if not (expired and not state.switches.expired_action_spends_nonce):
+                self._admit_nonce(signer, body["nonce"])
+            if expired:
                 raise Denied("Action already expired")
             try:
                 return {"status": "ok", "response": actions.run(state, account, action, interference)}

@@ -85,6 +85,7 @@ class Switches:
     """The largest order value on coins of 25x and more (two copies of the documents differ)."""
     rejected_action_spends_nonce: bool = True
     expired_action_spends_nonce: bool = True
+    """Whether the nonce is looked at before the expiry. If not, a late copy of what ran answers ``expired`` too."""
     nonce_window_margin_ms: int = 120_000
     """Measured on testnet: the window (T - 2 days, T + 1 day) is narrower by this on both sides."""
     agent_expiry_lateness_ms: int = 0

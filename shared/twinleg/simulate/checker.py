@@ -45,6 +45,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_once(evidence),
         *_cut_once(evidence),
         *_written_ahead(evidence),
+        *_proved(evidence),
         *_traced(evidence),
         *_closes_only_reduce(evidence),
         *_fresh(evidence),
@@ -129,6 +130,19 @@ def _written_ahead(evidence: Evidence) -> Iterator[Violation]:
     """Bytes are sent only from a record that was written."""
     for at, text in evidence.unwritten:
         yield Violation("ONCE", at, f"sent without a record of it: {text}")
+
+
+def _proved(evidence: Evidence) -> Iterator[Violation]:
+    """What is recorded as never having run did not run, and orders recorded as accepted did.
+
+    Of other actions an arrival is taken for enough: they are read back, not believed.
+    """
+    for said in evidence.verdicts:
+        ran = said.id in evidence.carried
+        if said.state in ("never_ran", "rejected") and ran:
+            yield Violation("ONCE", said.at, f"{said.kind} {said.id} is recorded as {said.state}, and it ran")
+        elif said.state == "accepted" and said.orders and not ran:
+            yield Violation("ONCE", said.at, f"{said.kind} {said.id} is recorded as accepted, and it never ran")
 
 
 def _traced(evidence: Evidence) -> Iterator[Violation]:

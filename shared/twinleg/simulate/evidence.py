@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -84,6 +84,21 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What our record of a signed action says came of it."""
+
+    id: str
+    state: str
+    kind: str
+    orders: int
+    at: datetime
+
+    @classmethod
+    def of(cls, id: str, data: Mapping[str, Any]) -> Said:
+        return cls(id, data["state"], data["kind"], len(data.get("client_order_ids", ())), data["created_at"])
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """Whose an order is."""
 
@@ -150,6 +165,9 @@ class Evidence:
     moded: Sequence[Closed]
     keys: Mapping[str, datetime]
     """Agent address → when the venue stops accepting it, where that was set."""
+    carried: Collection[str]
+    """``signer:nonce`` of every action that the venue carried out."""
+    verdicts: Sequence[Said]
     signed_by: Mapping[str, str]
     """Client order id → the signer whose action carried it."""
     told: Sequence[Told]

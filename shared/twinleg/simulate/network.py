@@ -39,6 +39,8 @@ class Network:
         """Address → until when nothing can be read of it."""
         self.sent: Callable[[bytes, bool], None] | None = None
         """Told of every signed action before and after the venue has it."""
+        self.carried: Callable[[Mapping[str, Any]], None] | None = None
+        """Told of every signed action that the venue carried out."""
         self._answers: dict[bytes, deque[tuple[datetime, str]]] = {}
         self._split_until = kernel.now
         self._draw = dice.stream("network")
@@ -108,6 +110,8 @@ class Network:
         asked = json.loads(body)
         reply = self.venue.reply("/exchange", asked)
         self.say(f"{in_words(asked['action'])} -> {reply.text[:160]}")
+        if self.carried and reply.text.startswith('{"status":"ok"'):
+            self.carried(asked)
         if rules:
             self.venue.clear_faults()
         if self.sent:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cached_property, partial
 from typing import Any
 
@@ -24,12 +25,12 @@ from twinleg.embedded.replay import alert_json
 from twinleg.embedded.runtime import SUBSCRIPTIONS
 from twinleg.engine.control import set_trading
 from twinleg.engine.ports import SignerRole, Steps, Venues
-from twinleg.paper.options import Switches, VenueOptions
+from twinleg.paper.options import BookShape, Switches, VenueOptions
 from twinleg.paper.venue import Venue
 from twinleg.settings import parse
 from twinleg.simulate import market
 from twinleg.simulate.checker import check, records_of
-from twinleg.simulate.evidence import Evidence, Sweep, Told, Violation
+from twinleg.simulate.evidence import Evidence, Said, Sweep, Told, Violation
 from twinleg.simulate.faults import Dice
 from twinleg.simulate.kernel import Kernel, KernelClock, Killed
 from twinleg.simulate.network import Network
@@ -41,6 +42,8 @@ HISTORY = 40
 """Minutes of candles before the run begins."""
 QUIET_MINUTES = 15
 """At the end of a run nothing more goes wrong, so that what must come right in time can be seen to."""
+LEVELS_USD = (Decimal(700), Decimal(3_000), Decimal(25_000))
+"""What the best level of the book holds in a quiet minute: in a thin one orders fill in parts."""
 PRICES = {"BTC": 100_000.0, "ETH": 4_000.0}
 SKEW_SECONDS = 2.0
 STEP_SECONDS = 0.03
@@ -60,6 +63,8 @@ class Plan:
     market: str = "draw"
     candles: Mapping[str, Sequence[Candle]] = field(default_factory=dict)
     alert_every_minutes: float = 28.0
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Limits (as written in the configuration) that are not drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ class World:
         self.network = Network(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
         self.queue = SimulatedQueue(self.kernel, self.dice, self._push, frozenset(SUBSCRIPTIONS))
         self.database = Database(MEMORY)
-        self.settings = parse(drawn_settings(self.coins, self.draw), {})
+        self.settings = parse(drawn_settings(self.coins, self.draw, plan.limits), {})
         self.secrets = MappingSecrets(paper_secrets(self.settings))
         self.meta = json.loads(self.venue.reply("/info", {"type": "meta"}).text)
         self.instances: dict[str, list[Instance]] = {}
@@ -139,6 +144,8 @@ class World:
         self.invocations = 0
         self._numbers = 0
         self.network.sent = self._sent
+        self.network.carried = self._carried
+        self.carried: set[str] = set()
         self.sweeps: list[Sweep] = []
         self.control: list[tuple[datetime, str, str]] = []
         self._control_text = ""
@@ -196,6 +203,8 @@ class World:
             unreadable=self.people.unreadable,
             moded=self.people.moded,
             keys=self.people.keys,
+            carried=self.carried,
+            verdicts=[Said.of(record.id, record.data) for record in store.query("actions")],
             signed_by=self.signed_by,
             told=[Told(e.data["at"], e.data["kind"], e.data.get("trade_id", "")) for e in store.query("audit")],
             disturbed=self.dice.disturbed if self.dice.chosen.kinds else None,
@@ -231,6 +240,10 @@ class World:
             self.unwritten.append((self.kernel.now, f"{records_of(body)}: another action has that nonce"))
         for order in action.get("orders", ()):
             self.signed_by[order["c"]] = signer
+
+    def _carried(self, asked: Mapping[str, Any]) -> None:
+        if asked["action"]["type"] != "noop":
+            self.carried.add(f"{self.venue.engine.signer(dict(asked))}:{asked['nonce']}")
 
     def _calm(self) -> None:
         """From here on nothing more goes wrong."""
@@ -418,7 +431,7 @@ class World:
             switches = switches.drawn(self.dice.stream("switches"))
         return VenueOptions(
             candles=series, open_accounts=True, start_ms=ms_from_utc(self.start), switches=switches,
-            seed=self.plan.seed,
+            seed=self.plan.seed, book=BookShape(level_usd=self.draw.choice(LEVELS_USD)),
         )  # fmt: skip
 
 
@@ -463,8 +476,8 @@ durability = "normal"
 """
 
 
-def drawn_settings(coins: list[str], draw: random.Random) -> str:
-    """As `settings_text`, with limits and policies drawn too."""
+def drawn_settings(coins: list[str], draw: random.Random, given: Mapping[str, str]) -> str:
+    """As `settings_text`, with limits and policies drawn too, but for those given."""
     limits: dict[str, object] = {
         "entry_order": f'"{draw.choice(("market", "market", "limit"))}"',
         "foreign": f'"{draw.choice(("stop", "close", "ignore"))}"',
@@ -473,7 +486,7 @@ def drawn_settings(coins: list[str], draw: random.Random) -> str:
         "target_percent": f'"{draw.choice(("1", "2", "4"))}"',
         "unwinds_per_day_max": draw.choice((3, 50)),
     }
-    lines = "\n".join(f"{name} = {value}" for name, value in limits.items())
+    lines = "\n".join(f"{name} = {value}" for name, value in {**limits, **given}.items())
     strategy = f'kind = "tradingview"\non_opposite = "{draw.choice(("close", "reverse"))}"'
     text = settings_text(coins, draw)
     return text.replace("[limits]", f"[limits]\n{lines}").replace('kind = "tradingview"', strategy)
