@@ -17,7 +17,8 @@ ClientOrderId = NewType("ClientOrderId", str)
 AlertId = NewType("AlertId", str)
 
 
-def _digest(*parts: str) -> str:
+def digest_of(*parts: str) -> str:
+    """SHA-256 of the parts in this order, in hex."""
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
 
 
@@ -36,7 +37,7 @@ def intent_id(strategy: str, market: str, trigger: str) -> IntentId:
 
     Readable in the console: the market, the strategy and a digest of all three parts.
     """
-    digest = _digest(strategy, market, trigger)[:16]
+    digest = digest_of(strategy, market, trigger)[:16]
     return IntentId(f"{coin_of(market)}-{strategy}-{digest}")
 
 
@@ -46,12 +47,12 @@ def client_order_id(intent: str, leg: str, purpose: str, sequence: int, attempt:
     *sequence* is allotted in the trade, one per decision, so that a second cut is not the first;
     *attempt* counts new orders for the same decision, each allowed only after the former is final.
     """
-    return ClientOrderId("0x" + _digest(intent, leg, purpose, str(sequence), str(attempt))[:32])
+    return ClientOrderId("0x" + digest_of(intent, leg, purpose, str(sequence), str(attempt))[:32])
 
 
 def alert_id_from_template(given: str) -> AlertId:
     """The id of an alert whose template carries an id (or a time) of its own: the same for ever."""
-    return AlertId("t" + _digest("template", given)[:24])
+    return AlertId("t" + digest_of("template", given)[:24])
 
 
 def alert_id_from_text(body: bytes) -> AlertId:
@@ -66,4 +67,4 @@ def account_market(account: str, market: str) -> str:
 
 def time_ordered_id(at: datetime, *parts: str) -> str:
     """An id that sorts by time, e.g. of an audit entry."""
-    return f"{at:%Y%m%dT%H%M%S.%f}-{_digest(*parts)[:12]}"
+    return f"{at:%Y%m%dT%H%M%S.%f}-{digest_of(*parts)[:12]}"

@@ -37,6 +37,8 @@ class Purpose(StrEnum):
     CLOSE = "close"
     UNWIND = "unwind"
     ORPHAN = "orphan"
+    EMERGENCY = "emergency"
+    """A close sent while the records could not be read."""
 
 
 class OrderKind(StrEnum):
