@@ -263,6 +263,10 @@ class OrderPath:
         )
 
     def _resend(self, record: ActionRecord, venue: Venue) -> ActionRecord:
+        """Said before it is done: whoever sent the first copy must not take an answer to it for the last word."""
+        record = self._save(record, record, "sending again")
+        if record.final:
+            return record
         verdict = venue.send(record.signed, len(record.client_order_ids))
         return self._save(record, later_verdict(record, verdict), f"sent again: {verdict.outcome.value}")
 
