@@ -21,6 +21,7 @@ def add(commands: Any) -> None:
     made.add_argument("group", choices=GROUPS, help="what is run: execute, risk or halt")
     made.add_argument("--scene", action="append", default=[], help="one scene alone (may be given again)")
     made.add_argument("--delivery", action="append", default=[], help="once, twice or later alone")
+    made.add_argument("--kind", action="append", default=[], help="one kind of fault alone, e.g. crash")
     made.add_argument("--no-pairs", action="store_true", help="no pairs of faults")
     made.add_argument("--jobs", type=count, default=2, help="processes (default 2)")
     made.add_argument("--case", default=None, help="one case alone, e.g. market/once/45:answer_lost")
@@ -54,6 +55,7 @@ def _enumerate(arguments: Arguments) -> int:
 
 def _choice(arguments: argparse.Namespace) -> Any:
     from twinleg.simulate.enumerate_all import Choice
+    from twinleg.simulate.enumerate_faults import KINDS
     from twinleg.simulate.enumerate_scenes import scene_of
     from twinleg.simulate.enumerate_stage import DELIVERIES
 
@@ -62,8 +64,13 @@ def _choice(arguments: argparse.Namespace) -> Any:
     for name in arguments.delivery:
         if name not in DELIVERIES:
             raise BadInput(f"--delivery must be one of {', '.join(DELIVERIES)}, was {name!r}")
+    for name in arguments.kind:
+        if name not in KINDS:
+            raise BadInput(f"--kind must be one of {', '.join(KINDS)}, was {name!r}")
     deliveries = tuple(arguments.delivery) or tuple(DELIVERIES)
-    return Choice(arguments.group, tuple(arguments.scene), deliveries, pairs=not arguments.no_pairs)
+    return Choice(
+        arguments.group, tuple(arguments.scene), deliveries, tuple(arguments.kind), pairs=not arguments.no_pairs
+    )
 
 
 def _one(arguments: Arguments) -> int:
@@ -90,7 +97,9 @@ def _table(said: dict[str, Any]) -> None:
         print(f"{name}: {said[name]}")
     print(f"cases: {said['cases']}, passed: {said['passed']}, failed: {said['failed']}")
     longest = said["longest_unhedged_seconds"]
-    print(f"longest unhedged time: {longest['seconds']} s ({longest['case'] or 'none'}); {said['wall_seconds']} s in all")
+    print(
+        f"longest unhedged time: {longest['seconds']} s ({longest['case'] or 'none'}); {said['wall_seconds']} s in all"
+    )
     for sort in said["seen_and_not_enumerated"]:
         print(f"SEEN AND NOT ENUMERATED {sort}")
     for failure in said["failures"][:SHOWN_MAX]:

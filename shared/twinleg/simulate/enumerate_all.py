@@ -200,5 +200,3 @@ def _after(given: tuple[Choice, Case, int]) -> list[Work]:
     stale = tuple(stale_answers(base).items())
     more = ((number, step.stale),) if step.stale is not None else ()
     return [Work(base, tuple(faults), stale + more, False, "after another")]
-
-

@@ -1,4 +1,4 @@
-"""What can go wrong at one I/O step, each kind by name: deaths, failures of store and bus, and every class of answer."""
+"""What can go wrong at one I/O step, each kind by name: death, failures of store and bus, every class of answer."""
 
 from __future__ import annotations
 
@@ -59,14 +59,21 @@ HALTS: Mapping[str, str] = {
 
 KINDS: Mapping[str, str] = {
     CRASH: "the process dies here",
-    **LOCAL, **ACTION_ANSWERS, **ORDER_ANSWERS, **BRACKET_ANSWERS, **READ_ANSWERS, **READ_OF_USER, **READ_STALE, **HALTS,
-}  # fmt: skip
+    **LOCAL,
+    **ACTION_ANSWERS,
+    **ORDER_ANSWERS,
+    **BRACKET_ANSWERS,
+    **READ_ANSWERS,
+    **READ_OF_USER,
+    **READ_STALE,
+    **HALTS,
+}
 
 ALIKE: Mapping[str, str] = {
     "read_throttled": "read_failed", "read_garbled": "read_failed", "failed": "request_lost",
     "failed_executed": "answer_lost", "malformed": "answer_lost", "nonce_too_low": "unknown_signer",
 }  # fmt: skip
-"""Kinds that leave venue and caller as another kind does: each is tried at every step, in pairs its like stands for it."""
+"""Kinds that leave venue and caller as another kind does. Each is tried at every step; in pairs its like is enough."""
 
 BLINDING = frozenset({*READ_ANSWERS, *READ_OF_USER, *READ_STALE})
 """After one of these, a sweep may have seen something else than what is there."""

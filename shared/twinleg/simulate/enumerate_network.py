@@ -45,7 +45,7 @@ class StageNetwork(Network):
 
     def start(self, answers: Sequence[str]) -> None:
         self.stepping, self.armed, self.probes, self.probed, self.taken = {}, {}, [], {}, {}
-        self._answers = list(answers)
+        self._plans = list(answers)
         self.began = self.kernel.now
 
     def request(self, _method: str, path: str, body: bytes | None) -> tuple[int, str]:
@@ -67,14 +67,14 @@ class StageNetwork(Network):
             case "request_lost":
                 raise NetworkFault("connection dropped", dropped=True)
             case "arrives_after_3s" | "arrives_after_13s" | "arrives_after_40s":
-                self.kernel.after(ARRIVES[kind], partial(self._deliver, body, ""))
+                self.kernel.after(ARRIVES[kind], partial(self._arrived, body))
                 raise NetworkFault("timed out", dropped=False)
             case "throttled":
                 return 429, "null"
             case "failed":
                 return 502, BAD_GATEWAY
             case "expired" | "nonce_too_low" | "unknown_signer" | "refused":
-                return 200, json.dumps({"status": "err", "response": REFUSALS[kind]})
+                return 200, json.dumps({"status": "err", "response": self._refusal(body, kind)})
         if kind == "delivered_twice":
             self._deliver(body, "")
         status, text = self._deliver(body, kind)
@@ -92,6 +92,19 @@ class StageNetwork(Network):
         self.last_answer_at = self.kernel.now
         return status, text
 
+    def _refusal(self, body: bytes, kind: str) -> str:
+        """The venue's words. A refusal that comes after the nonce was looked at spends it."""
+        asked = json.loads(body)
+        if kind in ("expired", "refused"):
+            nonces = self.venue.engine.state.signer_nonces(self.venue.engine.signer(asked) or "")
+            if asked["nonce"] in nonces.spent:
+                return f"Invalid nonce: duplicate nonce {asked['nonce']}"
+            nonces.spend(asked["nonce"])
+        return REFUSALS[kind]
+
+    def _arrived(self, body: bytes) -> None:
+        self._deliver(body, "")
+
     def _deliver(self, body: bytes, kind: str) -> tuple[int, str]:
         """The venue carries it out."""
         self.changing()
@@ -101,6 +114,8 @@ class StageNetwork(Network):
         if rules:
             self.venue.add_faults(rules)
         reply = self.venue.reply("/exchange", asked)
+        if self.carried and reply.text.startswith('{"status":"ok"'):
+            self.carried(asked)
         if rules:
             self.venue.clear_faults()
         text = self._without_children(asked["action"], reply.text) if kind == "children_rejected" else reply.text
@@ -115,7 +130,7 @@ class StageNetwork(Network):
         if first["r"]:
             return ""
         if first["c"] not in self.taken:
-            self.taken[first["c"]] = self._answers.pop(0) if self._answers else ""
+            self.taken[first["c"]] = self._plans.pop(0) if self._plans else ""
         return self.taken[first["c"]]
 
     def _without_children(self, action: dict[str, Any], text: str) -> str:
@@ -168,7 +183,7 @@ class StageNetwork(Network):
                 self.probed.setdefault(body, []).append((now, text))
 
     def stale(self, step: Step, at: timedelta) -> str | None:
-        """The newest answer a step's question had before a change that differs from its own; None when there is none."""
+        """The newest answer to a step's question before a change, if there is one that differs from its own."""
         oldest = at - timedelta(seconds=STALE_SECONDS_MAX)
         before = [text for when, text in self.probed.get(step.body, []) if oldest <= when < at]
         return next((text for text in reversed(before) if text != step.answer), None)

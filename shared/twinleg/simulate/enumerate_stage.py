@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +91,7 @@ class Stage(World):
         self.settings = _settings(tuple(scene.limits.items()))
         self.network = StageNetwork(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
         self.network.start(scene.answers)
-        self.network.sent = self._sent
+        self.network.sent, self.network.carried = self._sent, self._carried
         self.person = self._system(Steps(), 0.0)
         self.addresses = {name: where[1] for name, where in account_addresses(self.settings).items()}
         self.calm_since = self.start
@@ -218,6 +219,7 @@ class Stage(World):
             self.scene.prelude_do(self)
             return
         self.say(who, f"dies at {name}")
+        self.uncounted += 1
         self._kill(instance)
         raise Killed
 
@@ -263,9 +265,6 @@ class Stage(World):
 
     # -- set-up ----------------------------------------------------------------------------------
 
-    def _alerts(self) -> list[Any]:
-        return []
-
     def _options(self) -> VenueOptions:
         self.coins = [COIN]
         series = _candles(self.start - HISTORY * MINUTE, HISTORY + self.scene.minutes + 5, tuple(self.scene.prices))
@@ -283,11 +282,11 @@ def _settings(limits: tuple[tuple[str, str], ...]) -> Settings:
     return parse(text.replace("[limits]", f"[limits]\n{more}"), {})
 
 
-class _Last:
+class _Last(random.Random):
     """Where a run draws one of several settings, this takes the last."""
 
-    def choice(self, options: Sequence[Any]) -> Any:
-        return options[-1]
+    def choice(self, seq: Any) -> Any:
+        return seq[-1]
 
 
 @cache
@@ -299,8 +298,9 @@ def _candles(begins: Any, count: int, prices: tuple[tuple[int, float, float], ..
     for number in range(count):
         begin, close = wanted.get(number, (last, last + (2.0 if number % 2 else -2.0)))
         wick = 0 if begin != last or number in wanted else 5
-        values = (Decimal(f"{value:.1f}") for value in (begin, max(begin, close) + wick, min(begin, close) - wick, close))
-        found.append(Candle(begins + number * MINUTE, *values, Decimal(10)))
+        high, low = max(begin, close) + wick, min(begin, close) - wick
+        o, h, low_, c = (Decimal(f"{value:.1f}") for value in (begin, high, low, close))
+        found.append(Candle(begins + number * MINUTE, o, h, low_, c, Decimal(10)))
         last = close
     return found
 

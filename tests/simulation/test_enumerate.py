@@ -1,0 +1,94 @@
+"""A bounded part of the enumeration: every scene unharmed, every death in an execution, and that it has teeth."""
+
+import pytest
+
+from twinleg.domain.errors import BadInput
+from twinleg.engine import orderpath
+from twinleg.engine.ports import Outcome, Verdict
+from twinleg.simulate import enumerate_all
+from twinleg.simulate.enumerate_all import Choice, enumerated
+from twinleg.simulate.enumerate_faults import CRASH, KINDS, Fault, kinds_at
+from twinleg.simulate.enumerate_run import Case, outcome_of, probed, staged, watched_steps
+from twinleg.simulate.enumerate_scenes import GROUPS, scenes
+
+SCENES = [Case(group, scene.name, "once") for group in GROUPS for scene in scenes(group)]
+
+
+@pytest.mark.parametrize("case", SCENES, ids=lambda case: f"{case.group}-{case.scene}")
+def test_a_scene_in_which_nothing_goes_wrong_ends_as_it_says(case: Case) -> None:
+    stage = staged(case)
+    assert outcome_of(case, stage).failures == []
+    assert stage.counted == len(stage.steps) > 0
+
+
+@pytest.mark.parametrize("delivery", ["once", "twice"])
+def test_a_death_at_any_step_of_an_execution_breaks_nothing(delivery: str) -> None:
+    choice = Choice("execute", ("market",), (delivery,), (CRASH,), pairs=False, hidden=False)
+    total = enumerated(choice, jobs=1)
+    assert total.failed == {}
+    assert (
+        total.part.cases[CRASH] >= 180 if delivery == "twice" else total.part.cases[CRASH] == total.part.steps.total()
+    )
+
+
+@pytest.mark.parametrize("scene", ["market", "close"])
+def test_a_lost_answer_to_any_signed_action_breaks_nothing(scene: str) -> None:
+    total = enumerated(Choice("execute", (scene,), ("once",), ("answer_lost",), pairs=False, hidden=False), jobs=1)
+    assert total.failed == {} and total.part.cases["answer_lost"] >= 2
+
+
+def test_the_answer_to_one_of_two_copies_is_not_the_last_word() -> None:
+    """While one delivery sends an action for the first time, another may send the same bytes again, and they may run."""
+    choice = Choice("execute", ("market",), ("twice",), ("throttled", "unknown_signer"), pairs=False, hidden=False)
+    total = enumerated(choice, jobs=1)
+    assert total.failed == {} and total.part.cases["throttled"] > 4
+
+
+def test_steps_that_only_faults_show_are_enumerated_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = Choice("execute", ("reduce",), ("once",), ("throttled",), pairs=False)
+    monkeypatch.setattr(enumerate_all, "ROUNDS_MAX", 0)
+    total = enumerated(choice, jobs=1)
+    assert total.missed and not total.ok and total.part.failures == []
+    assert set(total.missed) == set(total.part.seen) - total.part.enumerated
+
+
+def test_a_wrong_proof_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were an action without a verdict taken for one that never ran, its order would be placed again."""
+    honest = orderpath.first_verdict
+
+    def credulous(record: orderpath.ActionRecord, verdict: Verdict) -> orderpath.ActionRecord:
+        if verdict.outcome is Outcome.UNKNOWN:
+            return record.model_copy(update={"state": orderpath.ActionState.NEVER_RAN})
+        return honest(record, verdict)
+
+    monkeypatch.setattr(orderpath, "first_verdict", credulous)
+    total = enumerated(Choice("execute", ("market",), ("once",), ("answer_lost",), pairs=False, hidden=False), jobs=1)
+    assert any(text.startswith("ONCE") for texts in total.failed.values() for text in texts)
+
+
+def test_every_kind_of_fault_has_a_step_where_it_is_tried() -> None:
+    tried: set[str] = set()
+    for case in (Case("execute", "market", "once"), Case("execute", "limit", "once")):
+        tried |= {kind for step in watched_steps(probed(case)) for kind in kinds_at(step)}
+    tried |= {kind for scene in scenes("halt") for kind in scene.extra_kinds}
+    assert tried == set(KINDS)
+
+
+def test_a_case_is_the_same_run_every_time() -> None:
+    case = Case.of("execute", "market/twice/150:answer_late")
+    one, other = staged(case), staged(case)
+    assert one.lines == other.lines and one.venue.ledger() == other.venue.ledger()
+    assert Case.of("execute", str(case)) == case and case.faults == (Fault(150, "answer_late"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nowhere/once/1:crash", "'nowhere' is no scene of execute"),
+        ("market/thrice/1:crash", "'thrice' is no delivery"),
+        ("market/once/1:typo", "must be STEP:KIND, was '1:typo'"),
+    ],
+)
+def test_a_case_that_cannot_be_is_refused(text: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        Case.of("execute", text)
