@@ -136,6 +136,8 @@ class StageNetwork(Network):
     def _without_children(self, action: dict[str, Any], text: str) -> str:
         """The entry stands; its stop and target are refused, and the answer says so."""
         state, answer = self.venue.engine.state, json.loads(text)
+        if answer["status"] != "ok":  # a copy was here before
+            return text
         children = {order["c"] for order in action["orders"][1:]}
         for order in [o for o in state.orders.values() if o.cloid in children]:
             state.set_status(order, "rejected")
