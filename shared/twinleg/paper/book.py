@@ -1,7 +1,7 @@
 """The order book of one market: synthetic levels around the path, and the orders of accounts between them.
 
 Synthetic orders are older than anybody's: at one price they fill first. What a taker consumed is gone until the
-path moves on; then ``refill`` of it comes back at each point. Matching is by price, then time.
+path moves on; then ``refill`` of it comes back at each point, in whole lots. Matching is by price, then time.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ class Book:
         self._ladders.clear()
         for side, used in self.consumed.items():
             if used:
-                left = used * (ONE - self._shape.refill)
-                self.consumed[side] = left if left >= self._listing.lot else ZERO
+                self.consumed[side] = (used * (ONE - self._shape.refill)).quantize(self._listing.lot, ROUND_DOWN)
 
     @property
     def half_spread(self) -> Decimal:

@@ -55,6 +55,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_halted(evidence),
         *_flattened(evidence),
         *dangers.check(evidence),
+        *(Violation("RAISED", at, text) for at, text in evidence.raised),
     ]
     return sorted(found, key=lambda v: v.at)
 

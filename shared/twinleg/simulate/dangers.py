@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from twinleg.domain.candles import utc_from_ms
 from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import LegRole, Purpose
 from twinleg.domain.trades import ENDED, Trade, TradeState
@@ -27,6 +29,8 @@ STUCK_SECONDS_MAX = 420.0
 ORPHAN_SWEEPS = 3
 """Sweeps that saw everything after which a position nobody recorded is closed, where a person chose so."""
 CLOCK_SECONDS = 3.0
+GONE = re.compile(r"^(a leg is gone|(main leg|hedge) (liquidated|stop|target|closed) at)|is gone: closed whole")
+"""How a trade's record says that a leg went without us."""
 RESTING = ENDED | {TradeState.OPEN, TradeState.NEEDS_A_PERSON}
 
 
@@ -37,6 +41,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_guarded(evidence),
         *_orphans(evidence),
         *_true_ends(evidence),
+        *_gone_indeed(evidence),
         *_true_records(evidence),
         *_corrected(evidence),
         *_finished(evidence),
@@ -155,6 +160,22 @@ def _true_ends(evidence: Evidence) -> Iterator[Violation]:
                     )
                 elif held.since > trade.closed_at + around:
                     yield Violation("TRUTH", held.since, f"{trade.trade_id} is {trade.state} and its {role} leg filled")
+
+
+def _gone_indeed(evidence: Evidence) -> Iterator[Violation]:
+    """A trade that is closed because a leg of it is gone had one that was: one empty answer closes nothing."""
+    left: dict[str, datetime] = {}
+    for order in evidence.dump["orders"]:
+        whose = evidence.known.get(order["cloid"] or "")
+        if whose is not None and whose.purpose is Purpose.CLOSE:
+            left.setdefault(whose.trade.trade_id, utc_from_ms(order["timestamp"]))
+    for trade in evidence.trades:
+        at = left.get(trade.trade_id)
+        if at is None or not GONE.search(trade.why_closed):
+            continue
+        slots = [_slot(evidence, trade, role) for role in LegRole]
+        if all(any(h.opener == trade.trade_id and h.covers(at, at) for h in evidence.held.get(s, ())) for s in slots):
+            yield Violation("TRUTH", at, f"{trade.trade_id}: {trade.why_closed!r}, and both legs were held")
 
 
 def _true_records(evidence: Evidence) -> Iterator[Violation]:

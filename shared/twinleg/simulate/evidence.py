@@ -161,6 +161,8 @@ class Evidence:
     entered: Sequence[Entered]
     unwritten: Sequence[tuple[datetime, str]]
     """Signed actions that were sent with no record of them, or with another's record."""
+    raised: Sequence[tuple[datetime, str]]
+    """What functions raised that nobody foresaw."""
     unreadable: Sequence[Closed]
     moded: Sequence[Closed]
     keys: Mapping[str, datetime]

@@ -23,6 +23,7 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "bus_unavailable": (0.01, "a publish fails"),
     "bus_ack_lost": (0.01, "a publish succeeds and its answer is lost"),
     "clock_skewed": (0.25, "a new instance's clock is up to 2 s off"),
+    "clock_coarse": (0.15, "a new instance's clock moves in steps of 16 ms"),
     # signed actions
     "request_lost": (0.06, "the request never reaches the venue"),
     "answer_lost": (0.08, "the venue carries it out and the answer is lost"),

@@ -156,14 +156,16 @@ class _Worker:
 
 
 class KernelClock:
-    """The Clock of one process: the kernel's time, as far off as that machine's clock is."""
+    """The Clock of one process: the kernel's time, as far off, and in such steps, as that machine's clock is."""
 
-    def __init__(self, kernel: Kernel, skew_seconds: float = 0.0) -> None:
+    def __init__(self, kernel: Kernel, skew_seconds: float = 0.0, tick_ms: int = 0) -> None:
         self._kernel = kernel
         self._skew = timedelta(seconds=skew_seconds)
+        self._tick = timedelta(milliseconds=tick_ms)
 
     def now(self) -> datetime:
-        return self._kernel.now + self._skew
+        now = self._kernel.now + self._skew
+        return now - timedelta(microseconds=now.microsecond) % self._tick if self._tick else now
 
     def sleep(self, seconds: float) -> None:
         self._kernel.sleep(seconds)

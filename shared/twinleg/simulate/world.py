@@ -46,6 +46,7 @@ LEVELS_USD = (Decimal(700), Decimal(3_000), Decimal(25_000))
 """What the best level of the book holds in a quiet minute: in a thin one orders fill in parts."""
 PRICES = {"BTC": 100_000.0, "ETH": 4_000.0}
 SKEW_SECONDS = 2.0
+TICK_MS = 16
 STEP_SECONDS = 0.03
 """A store or bus call takes up to this long while another invocation is under way, so that they interleave."""
 
@@ -65,6 +66,8 @@ class Plan:
     alert_every_minutes: float = 28.0
     limits: Mapping[str, str] = field(default_factory=dict)
     """Limits (as written in the configuration) that are not drawn."""
+    coins: Sequence[str] = ()
+    """The markets; drawn when none are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ class World:
         self.start = first + HISTORY * MINUTE
         self.kind = plan.market if plan.market != "draw" else self.draw.choice(market.KINDS)
         drawn = ["BTC"] if self.draw.random() < 0.6 else ["BTC", "ETH"]
-        self.coins = list(plan.candles) or drawn
+        self.coins = list(plan.candles) or list(plan.coins) or drawn
         self.venue = Venue(self._options(), lambda: 0)
         self.watch = Watch(self.venue.engine.state)
         self.kernel = Kernel(self.start, self._moved)
@@ -151,6 +154,11 @@ class World:
         self._control_text = ""
         self.unwritten: list[tuple[datetime, str]] = []
         self.signed_by: dict[str, str] = {}
+        self.raised: list[tuple[datetime, str]] = []
+        """What a function raised that nobody foresaw."""
+        self.later: dict[str, tuple[datetime, str]] = {}
+        """What the emergency key sent while no record could be written: it is written down afterwards."""
+        self.emergency_signers: set[str] = set()
         self._bodies: dict[tuple[str, int], bytes] = {}
         self.store_down_until = self.start
         self.calm_since = self.start + plan.minutes * MINUTE
@@ -199,7 +207,8 @@ class World:
             naked=self.watch.naked,
             uncovered=self.watch.uncovered,
             entered=self.watch.entered,
-            unwritten=self.unwritten,
+            unwritten=[*self.unwritten, *self._never_written()],
+            raised=self.raised,
             unreadable=self.people.unreadable,
             moded=self.people.moded,
             keys=self.people.keys,
@@ -232,7 +241,9 @@ class World:
             "SELECT data FROM documents WHERE collection = 'actions' AND id = ?", (f"{signer}:{nonce}",)
         )
         kept = bool(row) and (action["type"] == "noop" or json.dumps(body.decode())[1:-1] in row[0][0])
-        if not kept:
+        if not kept and self.emergency_signers & {signer} and _only_reduces(action):
+            self.later[f"{signer}:{nonce}"] = (self.kernel.now, records_of(body))
+        elif not kept:
             self.unwritten.append((self.kernel.now, records_of(body)))
         if action["type"] == "noop":
             return
@@ -240,6 +251,10 @@ class World:
             self.unwritten.append((self.kernel.now, f"{records_of(body)}: another action has that nonce"))
         for order in action.get("orders", ()):
             self.signed_by[order["c"]] = signer
+
+    def _never_written(self) -> list[tuple[datetime, str]]:
+        known = {record.id for record in self.person.store.query("actions")}
+        return [sent for id, sent in self.later.items() if id not in known]
 
     def _carried(self, asked: Mapping[str, Any]) -> None:
         if asked["action"]["type"] != "noop":
@@ -266,6 +281,8 @@ class World:
 
         key = self.secrets.read(self.settings.key_names[(account, role)])
         agent = signer_from(key, "agent").address.lower()
+        if role is SignerRole.EMERGENCY:
+            self.emergency_signers.add(agent)
         owner = signer_from(paper_key(account, "owner"), "owner")
         body = agent_approval_body(owner, agent, f"twinleg-{role.value}"[:16], nonce=nonce)
         self.venue.reply("/exchange", json.loads(body))
@@ -315,6 +332,11 @@ class World:
                     self.note_control()
                 if function == "risk":
                     self.sweeps.append(Sweep(began, self.kernel.now, code == 200 and self._blinding() == faults))
+            except Exception as error:
+                status.append(500)
+                self.raised.append((self.kernel.now, f"{function} raised {type(error).__name__}: {error}"))
+                self.say(f"{function}#{instance.number}", f"raised {type(error).__name__}: {error}")
+            else:
                 if function != "ingest" and not (code == 200 and text == "nothing to do"):
                     self.say(f"{function}#{instance.number}", f"{code} {text}")
             finally:
@@ -342,15 +364,16 @@ class World:
             return free[-1] if single else self.draw.choice(free)
         self._numbers += 1
         skew = self.dice.stream("skew").uniform(-SKEW_SECONDS, SKEW_SECONDS) if self.dice.strikes("clock_skewed") else 0
+        tick_ms = TICK_MS if self.dice.strikes("clock_coarse") else 0
         steps = Steps(lambda _, name: self._step(instance, name))
-        instance = Instance(self._numbers, function, self._system(steps, skew))
+        instance = Instance(self._numbers, function, self._system(steps, skew, tick_ms))
         self.instances.setdefault(function, []).append(instance)
         return instance
 
-    def _system(self, steps: Steps, skew_seconds: float) -> SimulatedSystem:
+    def _system(self, steps: Steps, skew_seconds: float, tick_ms: int = 0) -> SimulatedSystem:
         system = SimulatedSystem(
             settings=self.settings,
-            clock=KernelClock(self.kernel, skew_seconds),
+            clock=KernelClock(self.kernel, skew_seconds, tick_ms),
             make_store=Once(lambda: SqliteStore(self.database, steps)),
             make_bus=Once(lambda: self.queue.bus(steps)),
             secrets=self.secrets,
@@ -435,6 +458,10 @@ class World:
         )  # fmt: skip
 
 
+def _only_reduces(action: Mapping[str, Any]) -> bool:
+    return action["type"] in ("cancel", "cancelByCloid") or all(o["r"] for o in action.get("orders", ({"r": False},)))
+
+
 def _nobody() -> Any:
     raise InvariantBroken("a simulated function asked for what only a person uses")
 
@@ -486,7 +513,8 @@ def drawn_settings(coins: list[str], draw: random.Random, given: Mapping[str, st
         "target_percent": f'"{draw.choice(("1", "2", "4"))}"',
         "unwinds_per_day_max": draw.choice((3, 50)),
     }
-    lines = "\n".join(f"{name} = {value}" for name, value in {**limits, **given}.items())
+    limits |= given
+    lines = "\n".join(f"{name} = {value}" for name, value in limits.items())
     strategy = f'kind = "tradingview"\non_opposite = "{draw.choice(("close", "reverse"))}"'
-    text = settings_text(coins, draw)
+    text = "\n".join(x for x in settings_text(coins, draw).splitlines() if x.partition(" = ")[0] not in limits)
     return text.replace("[limits]", f"[limits]\n{lines}").replace('kind = "tradingview"', strategy)
