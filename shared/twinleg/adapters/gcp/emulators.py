@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from twinleg.adapters.gcp import FIRESTORE_VARIABLE as FIRESTORE_VARIABLE
+from twinleg.adapters.gcp import PUBSUB_VARIABLE as PUBSUB_VARIABLE
 from twinleg.adapters.local.clocks import pause
 from twinleg.domain.errors import Unavailable
 
-FIRESTORE_VARIABLE, PUBSUB_VARIABLE = "FIRESTORE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"
-"""The environment variables by which Google's own clients, and we, find an emulator that runs already."""
 START_SECONDS_MAX = 30.0
 _SDK_PLACES = ("/usr/lib/google-cloud-sdk", "/usr/share/google-cloud-sdk", "/google-cloud-sdk", "/opt/google-cloud-sdk")
 _FIRESTORE = (
