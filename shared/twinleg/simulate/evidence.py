@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from twinleg.domain.candles import utc_from_ms
@@ -185,14 +185,9 @@ class Evidence:
     def known(self) -> dict[str, Known]:
         """Every client order id that any decision of these trades could have."""
         return {
-            client_order_id(trade.trade_id, role.value, purpose.value, sequence, attempt): Known(
-                trade, role, purpose, sequence
-            )
+            id: Known(trade, role, purpose, sequence)
             for trade in self.trades
-            for role in LegRole
-            for purpose in Purpose
-            for sequence in range(1, SEQUENCES)
-            for attempt in range(1, ATTEMPTS)
+            for id, role, purpose, sequence in _possible_ids(trade.trade_id)
         }
 
     @cached_property
@@ -252,6 +247,18 @@ class Evidence:
         return self.disturbed is not None and not any(
             since <= last and until >= first for since, until in self.disturbed
         )
+
+
+@lru_cache(maxsize=64)
+def _possible_ids(trade_id: str) -> tuple[tuple[str, LegRole, Purpose, int], ...]:
+    """Every client order id that any decision of a trade could have, and whose it is."""
+    return tuple(
+        (client_order_id(trade_id, role.value, purpose.value, sequence, attempt), role, purpose, sequence)
+        for role in LegRole
+        for purpose in Purpose
+        for sequence in range(1, SEQUENCES)
+        for attempt in range(1, ATTEMPTS)
+    )
 
 
 def _filled(line: Mapping[str, Any]) -> Filled:
