@@ -326,7 +326,11 @@ def test_a_file_that_was_tampered_with_is_refused_with_the_reason(
     assert said in refused(repacked(backup, b"".join(change(lines(backup)))))
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"\x1f\x8b", gzip.compress(b""), gzip.compress(b"\xff\xfe\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello", b"\x1f\x8b", gzip.compress(b""), gzip.compress(b"\xff\xfe\n")],
+    ids=["empty", "text", "cut", "nothing packed", "no text packed"],
+)
 def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.gz"
     path.write_bytes(content)

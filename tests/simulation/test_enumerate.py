@@ -38,7 +38,7 @@ def test_a_lost_answer_to_any_signed_action_breaks_nothing(scene: str) -> None:
 
 
 def test_the_answer_to_one_of_two_copies_is_not_the_last_word() -> None:
-    """While one delivery sends an action for the first time, another may send the same bytes again, and they may run."""
+    """While one delivery sends an action for the first time, another may send its bytes again, and they may run."""
     choice = Choice("execute", ("market",), ("twice",), ("throttled", "unknown_signer"), pairs=False, hidden=False)
     total = enumerated(choice, jobs=1)
     assert total.failed == {} and total.part.cases["throttled"] > 4

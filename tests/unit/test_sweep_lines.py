@@ -78,8 +78,8 @@ def stop(leg: Leg, price: Decimal, size: Decimal) -> RestingOrder:
 
 def reading(account: str, positions: list[Position], orders: list[RestingOrder], equity: str = "10000") -> Reading:
     state = AccountState(
-        account=account, at=NOW, equity_usd=D(equity), free_usd=D(equity), margin_used_usd=D(0), cross_equity_usd=D(equity),
-        cross_maintenance_usd=D(0), positions=tuple(positions),
+        account=account, at=NOW, equity_usd=D(equity), free_usd=D(equity), margin_used_usd=D(0),
+        cross_equity_usd=D(equity), cross_maintenance_usd=D(0), positions=tuple(positions),
     )  # fmt: skip
     return Reading.of(state, tuple(orders), "disabled")
 
