@@ -322,7 +322,7 @@ def cloud_system(
 
 
 def _firestore(project: str, steps: Steps, environ: Mapping[str, str], timeout_seconds: float) -> Store:
-    from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE
+    from twinleg.adapters.gcp import FIRESTORE_VARIABLE
     from twinleg.adapters.gcp.firestore import FirestoreStore
 
     host = environ.get(FIRESTORE_VARIABLE, "")
@@ -330,7 +330,7 @@ def _firestore(project: str, steps: Steps, environ: Mapping[str, str], timeout_s
 
 
 def _pubsub(project: str, steps: Steps, environ: Mapping[str, str], timeout_seconds: float) -> Bus:
-    from twinleg.adapters.gcp.emulators import PUBSUB_VARIABLE
+    from twinleg.adapters.gcp import PUBSUB_VARIABLE
     from twinleg.adapters.gcp.pubsub import PubSubBus
 
     host = environ.get(PUBSUB_VARIABLE, "")
@@ -344,8 +344,8 @@ def _secret_manager(project: str, clock: Clock, steps: Steps, timeout_seconds: f
 
 
 def _cloud_dead_letters(project: str, steps: Steps, environ: Mapping[str, str]) -> DeadLetters:
+    from twinleg.adapters.gcp import PUBSUB_VARIABLE
     from twinleg.adapters.gcp.dead_letters import PubSubDeadLetters
-    from twinleg.adapters.gcp.emulators import PUBSUB_VARIABLE
 
     bus_host = environ.get(PUBSUB_VARIABLE, "")
     wait_seconds = 1.0 if bus_host else 3.0
@@ -354,7 +354,7 @@ def _cloud_dead_letters(project: str, steps: Steps, environ: Mapping[str, str]) 
 
 def _cloud_schedule(store: Store, clock: Clock, environ: Mapping[str, str]) -> Schedule:
     """Cloud Scheduler; beside Firestore's emulator, of which there is none, the scheduler of this machine."""
-    from twinleg.adapters.gcp.emulators import FIRESTORE_VARIABLE
+    from twinleg.adapters.gcp import FIRESTORE_VARIABLE
 
     if environ.get(FIRESTORE_VARIABLE):
         return _store_schedule(store, clock)
