@@ -12,7 +12,7 @@ locals {
     needs-a-person = {
       title    = "A trade or a position needs a person"
       severity = "CRITICAL"
-      kinds    = ["needs_a_person", "orphan"]
+      kinds    = ["needs_a_person", "orphan", "emergency"]
       figure   = null
     }
     unhedged = {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from twinleg.adapters.local.bus import LocalBus
     from twinleg.engine.config import Desk
     from twinleg.engine.dead_letters import DeadLetters
+    from twinleg.engine.memory import Memory
     from twinleg.engine.ports import Bus, Clock, Secrets, SignerRole, Store, Venue, Venues
     from twinleg.engine.schedule import Schedule
     from twinleg.engine.system import Engine
@@ -122,6 +123,12 @@ class System:
         return Venues(by_name, {name: account.venue for name, account in self.settings.accounts.items()})
 
     @cached_property
+    def memory(self) -> Memory:
+        from twinleg.engine.memory import Memory
+
+        return Memory()
+
+    @cached_property
     def dead_letters(self) -> DeadLetters:
         return self.make_dead_letters()
 
@@ -133,7 +140,7 @@ class System:
         """The engine's parts for a function that signs with this role's keys."""
         from twinleg.engine.system import Engine
 
-        return Engine(self.desk, self.clock, self.bus, self.store, self.venues, role)
+        return Engine(self.desk, self.clock, self.bus, self.store, self.venues, role, self.memory)
 
     def intake(self) -> Intake:
         """What the webhook works with: no store, no venue."""

@@ -64,6 +64,7 @@ def limit_rules(limits: Limits) -> Iterator[Rule]:
         f"was {limits.ladder_hysteresis_percent}, with ladder_warn_percent {limits.ladder_warn_percent} must be below "
         "100 in all, or a warning is never over",
     )
+    yield _rising(limits, "emergency_ratio", "ratio_warn", equal=False)
     yield _rising(limits, "day_loss_reducing_percent", "day_loss_flatten_percent", equal=False)
     yield _rising(limits, "entries_per_hour_max", "entries_per_day_max", equal=True)
     yield from _hedge_rules(limits)

@@ -134,6 +134,8 @@ class EventKind(StrEnum):
     RESUMED = "resumed"
     ORPHAN = "orphan"
     NEEDS_A_PERSON = "needs_a_person"
+    EMERGENCY = "emergency"
+    """Something was closed or cancelled under an emergency key."""
     DEAD_LETTER = "dead_letter"
     """A person sent a dead letter again, or dropped it."""
     SCHEDULE = "schedule"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
+from twinleg.domain.emergency import Danger, danger_of
 from twinleg.domain.errors import OutcomeUnknown
 from twinleg.domain.messages import CloseTrade, EventKind
 from twinleg.domain.money import plain
-from twinleg.domain.orders import Grouping, LegRole, OrderKind, OrderRequest, Position, Purpose
-from twinleg.domain.trades import Leg, Trade, TradeState
+from twinleg.domain.orders import AckState, Grouping, LegRole, OrderKind, OrderRequest, Position, Purpose
+from twinleg.domain.trades import Leg, PlacedOrder, Trade, TradeState
 from twinleg.engine.legs import confirmed_leg, crossing_price, guards, read_leg, role_name, venue_of, was_refused
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.ports import Replace, Write
@@ -21,6 +22,10 @@ from twinleg.risk.breakers import unwind_breaker
 
 CLOSE_SLIPPAGE_BPS_MAX = Decimal(900)
 """Below the 10 % at which market triggers stop; each further attempt doubles the bound up to this."""
+
+
+LAG_SECONDS_MAX = 75.0
+"""The longest a read may lag behind what happened, with a margin."""
 
 
 class Closing:
@@ -199,7 +204,7 @@ class Closing:
             cuts = [o for o in leg.orders if o.purpose is Purpose.CUT and o.sequence == noted.sequence]
             rules = venue_of(self.engine, leg).rules(leg.market)
             wanted = cuts[0].size if cuts else rules.size(leg.size_open * noted.closing_fraction)
-            part = wanted - sum((o.filled_size for o in cuts), Decimal(0))
+            part = wanted - sum((self._taken_off(noted, o) for o in cuts), Decimal(0))
             least = rules.notional_usd_min
             if cuts and part * position.mark_price < least:
                 continue  # what an order left of it is too small to be cut by itself
@@ -223,6 +228,19 @@ class Closing:
             market=noted.main.market,
         )
         return None
+
+    def _taken_off(self, trade: Trade, cut: PlacedOrder) -> Decimal:
+        """How much a cut took off. Raises OutcomeUnknown while it ran and neither its answer nor fills say how much.
+
+        Fills may be answered late, as old as a node may lag behind. After that what is not there was not filled.
+        """
+        if cut.state is AckState.REJECTED:
+            return Decimal(0)
+        taken = max(cut.filled_size, cut.filled_said)
+        asked = cut.placed_at or trade.updated_at
+        if taken == 0 and (self.engine.now() - asked).total_seconds() < LAG_SECONDS_MAX:
+            raise OutcomeUnknown(f"trade {trade.trade_id}: the fills of a cut are not seen yet")
+        return taken
 
     def _agreed(self, trade: Trade, leg: Leg) -> tuple[Leg, Position | None]:
         """The leg and its position, once fills and position agree. Raises OutcomeUnknown when they do not (TRUTH)."""
@@ -280,7 +298,11 @@ def asked_to_leave(trade: Trade, request: CloseTrade) -> Trade:
 
 
 def why_gone(trade: Trade) -> str:
-    """Why a leg is gone, from the order that last reduced it; empty while both are there."""
+    """Why a leg is gone, from the order that last reduced it; empty while both are there.
+
+    A leg that an emergency order closed only because the other was gone comes last.
+    """
+    followed = ""
     for leg in trade.legs:
         if leg.size_filled == 0 or leg.size_open != 0:
             continue
@@ -289,6 +311,13 @@ def why_gone(trade: Trade) -> str:
             return f"{name} liquidated at {price}"
         if leg.last_exit in (Purpose.STOP, Purpose.TARGET):
             return f"{name} {leg.last_exit} at {price}"
+        if leg.last_exit is Purpose.EMERGENCY:
+            order = leg.placed(Purpose.EMERGENCY)
+            danger = danger_of(order.client_order_id) if order else None
+            why = f"{name} closed at {price} while the records could not be read: {danger or 'it was in danger'}"
+            if danger is not Danger.ALONE:
+                return why
+            followed = why
         if leg.last_exit is None and leg.last_exit_price > 0:
             return f"{name} closed at {price} by an order that is none of ours"
-    return ""
+    return followed

@@ -20,6 +20,7 @@ from enum import StrEnum
 
 from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable
+from twinleg.domain.messages import EventKind
 from twinleg.domain.orders import AckState, OrderAck
 from twinleg.domain.recorded import Recorded
 from twinleg.engine.pages import action_document
@@ -133,18 +134,21 @@ class OrderPath:
         Raises Conflict when the step was claimed by another, Unavailable when the store is not reached.
         """
         engine, venue = self._engine, self._engine.venues.of(action.account)
-        signer = venue.signer(action.account, engine.role)
+        role = self._role(action)
+        signer = venue.signer(action.account, role)
         for _ in range(ALLOTMENT_TRIES):
             seen = engine.store.get("signers", signer)
             now = engine.now()
             nonce = max(ms_from_utc(now), int(seen.data.get("last_nonce", 0)) + 1 if seen else 0)
+            if role is SignerRole.EMERGENCY:  # which may have been used without its record
+                nonce = engine.memory.nonce(signer, nonce)
             expires_at = now + timedelta(seconds=engine.desk.limits.action_expiry_seconds)
             if not isinstance(action, PlaceEntry):  # with such a clock nothing is opened, and everything closed
                 expires_at += self._behind
-            record = self._sign(venue, action, nonce, expires_at, now, trade_id)
+            record = self._sign(venue, action, role, nonce, expires_at, now, trade_id)
             last = (dict(seen.data) if seen else {}) | {
-                "last_nonce": nonce, "account": action.account, "role": engine.role.value, "at": now,
-                "summary": f"{action.account} {engine.role.value}: last nonce {nonce}",
+                "last_nonce": nonce, "account": action.account, "role": role.value, "at": now,
+                "summary": f"{action.account} {role.value}: last nonce {nonce}",
             }  # fmt: skip
             allotment: Write = (
                 Replace("signers", signer, last, seen.version) if seen else Create("signers", signer, last)
@@ -162,30 +166,31 @@ class OrderPath:
             return record.id
         raise Unavailable(f"signer {signer}: no nonce in {ALLOTMENT_TRIES} tries, too many writers at once")
 
+    def _role(self, action: VenueAction) -> SignerRole:
+        """Whose key signs: for what only reduces, the emergency key once the venue did not know the key of risk."""
+        engine, venue = self._engine, self._engine.venues.of(action.account)
+        if engine.role is not SignerRole.RISK or not isinstance(action, (PlaceReduction, CancelOrders)):
+            return engine.role
+        if not engine.memory.is_refused(venue.signer(action.account, SignerRole.RISK), engine.now()):
+            return SignerRole.RISK
+        try:
+            emergency = venue.signer(action.account, SignerRole.EMERGENCY)
+        except (BadInput, Unavailable):
+            return SignerRole.RISK
+        return SignerRole.RISK if engine.memory.is_refused(emergency, engine.now()) else SignerRole.EMERGENCY
+
     def _sign(
-        self, venue: Venue, action: VenueAction, nonce: int, expires_at: datetime, now: datetime, trade_id: str
+        self,
+        venue: Venue,
+        action: VenueAction,
+        role: SignerRole,
+        nonce: int,
+        expires_at: datetime,
+        now: datetime,
+        trade_id: str,
     ) -> ActionRecord:
-        signed = venue.sign(action, self._engine.role, nonce, expires_at)
-        ids = _client_order_ids(action)
-        kind = type(action).__name__
-        return ActionRecord(
-            id=f"{signed.signer}:{nonce}",
-            state=ActionState.WRITTEN,
-            kind=kind,
-            account=action.account,
-            market=_market(action),
-            trade_id=trade_id,
-            adds_exposure=isinstance(action, PlaceEntry),
-            client_order_ids=ids,
-            signer=signed.signer,
-            role=self._engine.role,
-            nonce=nonce,
-            expires_at=expires_at,
-            body=signed.body,
-            created_at=now,
-            transitions=(f"{now.isoformat()} written",),
-            summary=f"{kind} {_market(action)} on {action.account} for {trade_id}",
-        )
+        signed = venue.sign(action, role, nonce, expires_at)
+        return record_of(action, signed, role, now, trade_id)
 
     # -- the verdict -----------------------------------------------------------------------------
 
@@ -197,6 +202,8 @@ class OrderPath:
         unsent = self._unsent.pop(action_id, None)
         if unsent is not None:
             verdict = self._venue(unsent).send(unsent.signed, len(unsent.client_order_ids))
+            if verdict.outcome is Outcome.UNKNOWN_SIGNER:
+                self._key_refused(unsent, verdict.reason)
             record, _ = self._load(action_id)
             if not record.final:  # somebody else may have taken it up meanwhile: then ours was not the only copy
                 judge = first_verdict if record == unsent else later_verdict
@@ -209,8 +216,24 @@ class OrderPath:
         return record if record.final else self._resolve(record)
 
     def perform(self, action: VenueAction, *, trade_id: str, claim: Claim) -> ActionRecord:
-        """Write, send, and find out."""
-        return self.outcome(self.write(action, trade_id=trade_id, claim=claim))
+        """Write, send, and find out; again under another key when the venue did not know this one."""
+        record = self.outcome(self.write(action, trade_id=trade_id, claim=claim))
+        if record.state is ActionState.REJECTED and self._role(action) is not record.role:
+            return self.outcome(self.write(action, trade_id=trade_id, claim=claim))
+        return record
+
+    def _key_refused(self, record: ActionRecord, reason: str) -> None:
+        """Said each time: a key that the venue does not know protects nothing until a person approves one."""
+        engine = self._engine
+        engine.memory.refuse(record.signer, engine.now())
+        log.error("the venue does not know the key of %s for %s: %s", record.role, record.account, reason)
+        if record.role is not SignerRole.EXECUTE:
+            engine.announce(
+                EventKind.EMERGENCY,
+                f"the venue refuses the key of {record.role} ({record.signer}): {reason}",
+                account=record.account,
+                trade_id=record.trade_id,
+            )
 
     def _load(self, action_id: str) -> tuple[ActionRecord, str]:
         found = read(self._engine.store, "actions", action_id, ActionRecord)
@@ -328,6 +351,29 @@ class OrderPath:
         return any(o.client_order_id in ids for o in venue.open_orders(record.account)) or any(
             f.client_order_id in ids for f in venue.fills(record.account, since)
         )
+
+
+def record_of(action: VenueAction, signed: Signed, role: SignerRole, now: datetime, trade_id: str) -> ActionRecord:
+    """The record of a signed action before it is sent."""
+    kind, market = type(action).__name__, _market(action)
+    return ActionRecord(
+        id=f"{signed.signer}:{signed.nonce}",
+        state=ActionState.WRITTEN,
+        kind=kind,
+        account=action.account,
+        market=market,
+        trade_id=trade_id,
+        adds_exposure=isinstance(action, PlaceEntry),
+        client_order_ids=_client_order_ids(action),
+        signer=signed.signer,
+        role=role,
+        nonce=signed.nonce,
+        expires_at=signed.expires_at,
+        body=signed.body,
+        created_at=now,
+        transitions=(f"{now.isoformat()} written",),
+        summary=f"{kind} {market} on {action.account} for {trade_id}",
+    )
 
 
 def first_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:

@@ -369,6 +369,8 @@ class Saga:
             return f"trading is {control.state}: a trade between its legs is unwound, never hedged"
         if trade.asked_to_end:
             return f"asked to close between its legs: {trade.asked_to_end}"
+        if trade.main.size_open == 0:
+            return "the main leg is gone already"
         tried = [o for o in trade.hedge.orders if o.purpose is Purpose.ENTRY]
         late = self._unhedged_seconds(trade) > self._limits(trade).hedge_seconds_max
         if len(tried) >= ENTRY_ATTEMPTS_MAX or (tried and late):

@@ -21,7 +21,7 @@ from decimal import Decimal
 from functools import partial
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
-from twinleg.domain.errors import Conflict, InvariantBroken, TwinlegError
+from twinleg.domain.errors import Conflict, InvariantBroken, TwinlegError, Unavailable
 from twinleg.domain.ids import account_market, client_order_id
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO, plain
@@ -44,6 +44,7 @@ from twinleg.engine.books import (
     read_book,
     write_book,
 )
+from twinleg.engine.emergency import Emergency, record_later
 from twinleg.engine.keys import NOTED_EVERY_SWEEPS, note_key
 from twinleg.engine.legs import crossing_price
 from twinleg.engine.lines import Line, line_of
@@ -65,9 +66,31 @@ UNREADABLE_SWEEPS_MAX = 3
 """An account that cannot be read this many sweeps in a row stops entries until a person resumes."""
 
 
+RECORDS_TRIES, RECORDS_AGAIN_SECONDS = 3, 2.0
+"""How often, and after how long, the records are asked for before the sweep goes on without them."""
+
+
 def on_sweep(engine: Engine) -> str:
-    """One sweep; a line that says what was seen and done. Raises the first failure after everything was tried."""
-    return Sweep(engine).run()
+    """One sweep; a line that says what was seen and done. Raises the first failure after everything was tried.
+
+    Where the records cannot be read it looks for emergencies at the venues, and raises Unavailable all the same.
+    """
+    try:
+        control = _control(engine)
+    except Unavailable as unreachable:
+        done = Emergency(engine).run()
+        raise Unavailable(f"the records could not be read: {unreachable}; without them: {done}") from unreachable
+    return Sweep(engine).run(control)
+
+
+def _control(engine: Engine) -> Control:
+    """The trading state, by which it is known too whether the records can be read. Raises Unavailable."""
+    for _ in range(RECORDS_TRIES - 1):
+        try:
+            return engine.control()[0]
+        except Unavailable:
+            engine.clock.sleep(RECORDS_AGAIN_SECONDS)
+    return engine.control()[0]
 
 
 class Sweep:
@@ -88,9 +111,9 @@ class Sweep:
         self.holders: dict[tuple[str, str], Watched] = {}
         """The trade that holds an account's market, as far as lines and the trades read in this sweep say."""
 
-    def run(self) -> str:
+    def run(self, control: Control) -> str:
         started = self.engine.now()
-        control, _ = self.engine.control()
+        self._attempt(lambda: record_later(self.engine, self.book.path))
         self.readings = self._read_all()
         self._remember()
         everything = control.state is Halt.FLATTEN or not self._remembered

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from twinleg.domain.control import CONTROL_ID, Control, read_control
@@ -11,6 +11,7 @@ from twinleg.domain.errors import Unavailable
 from twinleg.domain.ids import time_ordered_id
 from twinleg.domain.messages import Event, EventKind, Topic
 from twinleg.engine.config import Desk
+from twinleg.engine.memory import Memory
 from twinleg.engine.pages import audit_document
 from twinleg.engine.ports import Bus, Clock, Exists, SignerRole, Store, Venues
 from twinleg.logs import NOTICE
@@ -22,6 +23,7 @@ events_log = logging.getLogger("twinleg.events")
 SEVERITIES: dict[EventKind, int] = {
     EventKind.NEEDS_A_PERSON: logging.CRITICAL,
     EventKind.ORPHAN: logging.CRITICAL,
+    EventKind.EMERGENCY: logging.CRITICAL,
     EventKind.UNWOUND: logging.ERROR,
     EventKind.BREAKER: logging.ERROR,
     EventKind.WARNED: logging.WARNING,
@@ -54,6 +56,7 @@ class Engine:
     venues: Venues
     role: SignerRole
     """Which keys this function signs with."""
+    memory: Memory = field(default_factory=Memory)
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -94,11 +97,15 @@ class Engine:
             return
         except Unavailable as missed:
             log.error("not in the audit: %s %s: %s", kind.value, summary, missed)
+        self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        """Log and publish an event that is in the audit, or will be."""
         write_line(event)
         try:
-            self.bus.publish(Topic.EVENTS, event.model_dump_json().encode(), attributes={"kind": kind.value})
+            self.bus.publish(Topic.EVENTS, event.model_dump_json().encode(), attributes={"kind": event.kind.value})
         except Unavailable as missed:
-            log.error("not told: %s %s: %s", kind.value, summary, missed)
+            log.error("not told: %s %s: %s", event.kind.value, event.summary, missed)
 
 
 def write_line(event: Event) -> None:

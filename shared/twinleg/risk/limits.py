@@ -88,4 +88,8 @@ class Limits(BaseModel):
     day_loss_flatten_percent: D = Field(D("10"), gt=0)
     foreign: Literal["stop", "close", "ignore"] = "stop"
     """A position nobody recorded: stop entries there until a person decides, close it, or leave it."""
+    emergency_ratio: D = Field(D("1.5"), gt=1)
+    """While the records cannot be read: the margin ratio at or under which both legs are closed."""
+    emergency_distance_percent: D = Field(D("20"), gt=0, le=50)
+    """The same of what is left to liquidation, in per cent of 1 / leverage: about the distance at entry."""
     person_after_seconds: int = Field(300, ge=30)
