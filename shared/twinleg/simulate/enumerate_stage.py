@@ -73,7 +73,7 @@ class Scene:
     prelude: tuple[str, str] | None = None
     """(function, word): what happens at the function's first step that has the word in it."""
     prelude_do: Do | None = None
-    """What that is; without it, the process dies."""
+    """What that is: steps are enumerated from then on. Without it, the process dies."""
 
 
 class Stage(World):
@@ -197,7 +197,8 @@ class Stage(World):
         begins, _ = self.scene.watched
         if instance.function == "ingest":
             return
-        if self.second < begins:
+        waits = self._prelude is not None and self.scene.prelude_do is not None
+        if self.second < begins or waits:
             self.uncounted += 1
             return
         self.counted += 1
