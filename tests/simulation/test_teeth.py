@@ -8,7 +8,7 @@ import pytest
 
 from twinleg.domain.orders import LegRole, OrderKind
 from twinleg.domain.trades import TradeState
-from twinleg.engine import closing, orderpath, ports, saga, sweep
+from twinleg.engine import closing, legs, orderpath, ports, protect, saga, sweep
 from twinleg.engine.legs import read_leg, venue_of
 from twinleg.engine.orderpath import ActionState, OrderPath
 from twinleg.engine.ports import Create, Noop, Outcome, Replace
@@ -185,6 +185,19 @@ def one_empty_read_believed(patch: Patch) -> None:
     patch.setattr(closing.Closing, "explained", believed)
 
 
+def old_state_believed(patch: Patch) -> None:
+    """Two answers that agree are believed, though both are from before the leg was filled."""
+
+    def read(engine: Any, trade: Any, leg: Any) -> Any:
+        venue = engine.venues.of(leg.account)
+        seen = leg.with_fills(venue.fills(leg.account, trade.created_at - legs.FILLS_SKEW))
+        size, position = legs.held(leg, venue.account(leg.account))
+        return seen if seen.size_filled >= leg.size_filled else leg, size, position
+
+    for module in (legs, closing, protect):
+        patch.setattr(module, "read_leg", read)
+
+
 @dataclass(frozen=True)
 class Hunt:
     """A planted bug, the invariant that names it, and the worlds in which it shows soon."""
@@ -223,6 +236,8 @@ HUNTS = [
         limits={"foreign": '"close"'},
     ),
     Hunt(one_empty_read_believed, "TRUTH", "and both legs were held", "read_empty", 10),
+    # Found by the simulation itself, and since then put right.
+    Hunt(old_state_believed, "TRUTH", "and both legs were held", "read_split", 6, alert_every=3),
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
 from twinleg.bootstrap import Once, System, account_addresses, paper_key, paper_secrets
 from twinleg.domain.candles import MINUTE, Candle, ms_from_utc
 from twinleg.domain.control import CONTROL_ID, Halt, read_control
-from twinleg.domain.errors import InvariantBroken, Unavailable
+from twinleg.domain.errors import InvariantBroken, TwinlegError, Unavailable
 from twinleg.domain.trades import Trade
 from twinleg.embedded.replay import alert_json
 from twinleg.embedded.runtime import SUBSCRIPTIONS
@@ -332,6 +332,9 @@ class World:
                     self.note_control()
                 if function == "risk":
                     self.sweeps.append(Sweep(began, self.kernel.now, code == 200 and self._blinding() == faults))
+            except TwinlegError as error:  # the platform answers 500 for it
+                status.append(500)
+                self.say(f"{function}#{instance.number}", f"500 {type(error).__name__}: {error}")
             except Exception as error:
                 status.append(500)
                 self.raised.append((self.kernel.now, f"{function} raised {type(error).__name__}: {error}"))
