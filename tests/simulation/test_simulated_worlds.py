@@ -77,7 +77,7 @@ def test_a_flattened_desk_ends_flat_and_halted() -> None:
 
 
 def test_each_kind_strikes_often_enough() -> None:
-    """What people do is seldom: its chances must make it at least once in four runs, so that many runs have it often."""
+    """What people do is seldom, yet in every third run at least, so that many runs have each of it often."""
     made = [world(seed, minutes=240) for seed in range(20, 26)]
     times = {kind: sum(m.dice.struck[kind] for m in made) / len(made) for kind in KINDS}
     assert {kind: mean for kind, mean in times.items() if mean == 0} == {}
