@@ -15,8 +15,8 @@ from twinleg.domain.money import ZERO
 from twinleg.domain.orders import LegRole, Purpose
 from twinleg.domain.trades import Trade
 
-SEQUENCES, ATTEMPTS = 48, 4
-"""How many client order ids are tried per intent, leg and purpose."""
+ATTEMPTS = 4
+"""How many client order ids are tried per leg, purpose and decision, and for a few more decisions than were taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +183,12 @@ class Evidence:
 
     @cached_property
     def known(self) -> dict[str, Known]:
-        """Every client order id that any decision of these trades could have."""
+        """Every client order id that any decision of these trades could have. One never approved can have none."""
         return {
             id: Known(trade, role, purpose, sequence)
             for trade in self.trades
-            for id, role, purpose, sequence in _possible_ids(trade.trade_id)
+            if trade.main.size_approved
+            for id, role, purpose, sequence in _possible_ids(trade.trade_id, trade.sequence // 8 * 8 + 16)
         }
 
     @cached_property
@@ -250,13 +251,13 @@ class Evidence:
 
 
 @lru_cache(maxsize=64)
-def _possible_ids(trade_id: str) -> tuple[tuple[str, LegRole, Purpose, int], ...]:
+def _possible_ids(trade_id: str, sequences: int) -> tuple[tuple[str, LegRole, Purpose, int], ...]:
     """Every client order id that any decision of a trade could have, and whose it is."""
     return tuple(
         (client_order_id(trade_id, role.value, purpose.value, sequence, attempt), role, purpose, sequence)
         for role in LegRole
         for purpose in Purpose
-        for sequence in range(1, SEQUENCES)
+        for sequence in range(1, sequences)
         for attempt in range(1, ATTEMPTS)
     )
 
