@@ -411,6 +411,7 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=0, help="give each server only so many cores (0: all there are)")
     parser.add_argument("--json", action="store_true", help="print numbers for a program instead of the table")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its end"))  # so that what was started is ended
     names = list(asked.function or FUNCTIONS)
     if "webhook" in names:
         names.insert(names.index("webhook") + 1, "webhook 401")
