@@ -193,8 +193,9 @@ class World:
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self.folder, self.project = folder, f"bench-{secrets.token_hex(4)}"
-        store, self.bus = emulators.firestore(os.environ), emulators.pubsub(os.environ)
+        store = emulators.firestore(os.environ)
         stack.callback(store.stop)
+        self.bus = emulators.pubsub(os.environ)
         stack.callback(self.bus.stop)
         candles = write_candles(folder / "candles.csv", packaged_candles())
         venue = start_venue(["--open-accounts", "--candles", str(candles), "--market", COIN], folder / "venue.log")
