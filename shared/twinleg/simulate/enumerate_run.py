@@ -19,9 +19,8 @@ from twinleg.simulate.enumerate_stage import COIN, DELIVERIES, Scene, Stage
 
 PAIR_SECONDS = 60.0
 """How long after the watched time the second of two faults may strike."""
-PERSON_MAY_BE_ASKED = frozenset({"refused", "expired"})
-"""Refusals that spend the nonce. When such an answer is lost too, the nonce is known to be spent and nothing shows by
-what: of an entry that proves nothing, and a person is asked for (docs/order-path.md)."""
+SPENDS_THE_NONCE = frozenset({"refused", "expired"})
+"""Refusals that spend the nonce of what they refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +126,21 @@ def _ports_count(stage: Stage) -> int:
     return counted - stage.uncounted
 
 
+def _leaves_doubt(fault: Fault, stage: Stage, faults: int) -> bool:
+    """Whether an entry's nonce may be known to be spent, and nothing shows by what: then a person is asked for.
+
+    So it is when a refusal that spends it is lost too, and when the network delivers our noop twice.
+    """
+    if fault.kind in SPENDS_THE_NONCE:
+        return faults > 1
+    if fault.kind != "delivered_twice" or fault.step >= len(stage.steps):
+        return False
+    return b'"noop"' in stage.steps[fault.step].body
+
+
 def _unsettled(stage: Stage, case: Case) -> Iterator[str]:
     """What is not at rest at the end: trades between states, messages, slots, orders without a position."""
-    asked = len(case.faults) > 1 and any(fault.kind in PERSON_MAY_BE_ASKED for fault in case.faults)
+    asked = any(_leaves_doubt(fault, stage, len(case.faults)) for fault in case.faults)
     trades = stage.trades()
     for trade in trades:
         if trade.state not in ENDED_WELL and not (asked and trade.state is TradeState.NEEDS_A_PERSON):

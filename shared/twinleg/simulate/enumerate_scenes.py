@@ -278,7 +278,7 @@ def _risk() -> list[Scene]:
         ),
         risk("drift", "half of the hedge is closed by hand: it fits no more", closed, _trade("hedge", "0.5")),
         risk("time_limit", "the longest holding time is over", closed, limits={"holding_seconds_max": "60"}),
-        risk("net_stop", "the net loss is enough", closed, limits={"net_stop_percent": "0.005"}),
+        risk("net_stop", "the net loss is enough", closed, limits={"net_stop_percent": "0.005"}, watched=(76.0, 125.0)),
         risk(
             "net_target",
             "the net profit is enough",
