@@ -21,14 +21,12 @@ def test_a_scene_in_which_nothing_goes_wrong_ends_as_it_says(case: Case) -> None
     assert stage.counted == len(stage.steps) > 0
 
 
-@pytest.mark.parametrize("delivery", ["once", "twice"])
-def test_a_death_at_any_step_of_an_execution_breaks_nothing(delivery: str) -> None:
-    choice = Choice("execute", ("market",), (delivery,), (CRASH,), pairs=False, hidden=False)
-    total = enumerated(choice, jobs=1)
+@pytest.mark.parametrize(("scene", "delivery"), [("market", "once"), ("close", "twice")])
+def test_a_death_at_any_step_breaks_nothing(scene: str, delivery: str) -> None:
+    total = enumerated(Choice("execute", (scene,), (delivery,), (CRASH,), pairs=False, hidden=False), jobs=1)
     assert total.failed == {}
-    assert (
-        total.part.cases[CRASH] >= 180 if delivery == "twice" else total.part.cases[CRASH] == total.part.steps.total()
-    )
+    share = 1 if delivery == "once" else 2  # delivered twice, to die after a step is to die before the next
+    assert total.part.cases[CRASH] * share >= total.part.steps.total() >= 200
 
 
 @pytest.mark.parametrize("scene", ["market", "close"])
