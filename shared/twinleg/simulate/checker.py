@@ -31,8 +31,8 @@ DECIDED_SECONDS_MAX = 90.0 + EXPIRY_SECONDS
 """From the gate's look at the accounts to the first order: an intent is not acted on for longer."""
 READ_AGAIN_SECONDS = 12.0 + EXPIRY_SECONDS
 """From the last read of its account to an entry: leverage is read right before it, and the venue may take its time."""
-HEDGE_TOLERANCE = Decimal("1.10")
-"""A hedge may exceed its share by rounding to its lot, and by the band in which its ratio may drift."""
+HEDGE_TOLERANCE = Decimal("1.001")
+"""A hedge never exceeds its share of what the main leg filled but by what a division leaves."""
 FLATTEN_SWEEPS = 4
 """Sweeps that saw everything after which FLATTEN must have come to its end."""
 LIMIT_SECONDS = 45.0 + EXPIRY_SECONDS
@@ -43,6 +43,7 @@ def check(evidence: Evidence) -> list[Violation]:
     """Every violation, in order of time."""
     found = [
         *_once(evidence),
+        *_acted_once(evidence),
         *_cut_once(evidence),
         *_written_ahead(evidence),
         *_proved(evidence),
@@ -97,6 +98,10 @@ def _once(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("ONCE", fill.at, f"{whose.purpose} of {id} turned the position round")
         if whose.purpose is not Purpose.ENTRY:
             continue
+        if fill.start and not evidence.is_foreign(fill.user, fill.coin, fill.at):
+            openers = {h.opener for h in evidence.held[fill.slot] if h.covers(fill.at, fill.at)}
+            if id not in openers:
+                yield Violation("ONCE", fill.at, f"{id} {whose.role}: entered over the position of {openers}")
         key = (id, whose.role)
         filled[key] = filled.get(key, ZERO) + abs(fill.size)
         approved = whose.trade.leg(whose.role).size_approved
@@ -110,6 +115,18 @@ def _once(evidence: Evidence) -> Iterator[Violation]:
         if hedge and approved_main and hedge > approved_hedge * main / approved_main * HEDGE_TOLERANCE:
             text = f"{trade.trade_id}: hedge {plain(hedge)} is for more than the main leg's {plain(main)}"
             yield Violation("ONCE", trade.created_at, text)
+
+
+def _acted_once(evidence: Evidence) -> Iterator[Violation]:
+    """What caused a trade caused one."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for trade in evidence.trades:
+        intent = trade.intent
+        first = seen.setdefault((intent.strategy, intent.market, intent.trigger), trade.trade_id)
+        if first != trade.trade_id:
+            yield Violation(
+                "ONCE", trade.created_at, f"{first} and {trade.trade_id} come from one alert {intent.trigger}"
+            )
 
 
 def _cut_once(evidence: Evidence) -> Iterator[Violation]:
@@ -136,21 +153,23 @@ def _written_ahead(evidence: Evidence) -> Iterator[Violation]:
 def _proved(evidence: Evidence) -> Iterator[Violation]:
     """What is recorded as never having run did not run, and orders recorded as accepted did.
 
-    Of other actions an arrival is taken for enough: they are read back, not believed.
+    Actions that place no order leave no trace by which it could be told, unless a noop took their nonce: what they
+    did is read back, not believed.
     """
     for said in evidence.verdicts:
         ran = said.id in evidence.carried
-        if said.state in ("never_ran", "rejected") and ran:
+        told = said.orders or said.fenced or said.state == "rejected"
+        if said.state in ("never_ran", "rejected") and told and ran:
             yield Violation("ONCE", said.at, f"{said.kind} {said.id} is recorded as {said.state}, and it ran")
         elif said.state == "accepted" and said.orders and not ran:
             yield Violation("ONCE", said.at, f"{said.kind} {said.id} is recorded as accepted, and it never ran")
 
 
 def _traced(evidence: Evidence) -> Iterator[Violation]:
-    """Every fill with a client id leads to an intent; but for what closes a position nobody recorded."""
-    for fill in evidence.fills:
-        if fill.cloid and fill.cloid not in evidence.known and abs(fill.end) >= abs(fill.start):
-            yield Violation("TRACE", fill.at, f"fill of {plain(fill.size)} {fill.coin} leads to no intent")
+    """Every order with a client id leads to an intent; but for what only reduces: an orphan, or in an emergency."""
+    for order in evidence.dump["orders"]:
+        if order["cloid"] and order["cloid"] not in evidence.known and not order["reduceOnly"]:
+            yield Violation("TRACE", _at(order), f"order {order['oid']} of {order['coin']} leads to no intent")
 
 
 def _closes_only_reduce(evidence: Evidence) -> Iterator[Violation]:
@@ -177,9 +196,9 @@ def _fresh(evidence: Evidence) -> Iterator[Violation]:
         if at > trade.intent.expires_at + timedelta(seconds=EXPIRY_SECONDS):
             text = f"{trade.trade_id} was entered after it expired at {trade.intent.expires_at:%H:%M:%S}"
             yield Violation("FRESH", at, text)
-        expires = evidence.keys.get(evidence.signed_by.get(entry["cloid"], ""))
+        expires, noted = evidence.keys.get(evidence.signed_by.get(entry["cloid"], ""), (None, at))
         needed = timedelta(seconds=trade.intent.holding_seconds_max - DECIDED_SECONDS_MAX - STALE_SECONDS)
-        if expires is not None and expires < at + needed:
+        if expires is not None and noted <= at and expires < at + needed:
             yield Violation("FRESH", at, f"{trade.trade_id} was entered with a key that expires {expires:%H:%M:%S}")
 
 

@@ -15,6 +15,7 @@ from twinleg.domain.money import ZERO
 from twinleg.domain.orders import LegRole, Purpose
 from twinleg.domain.trades import Trade
 
+ORDERS = ("PlaceEntry", "PlaceReduction")
 ATTEMPTS = 4
 """How many client order ids are tried per leg, purpose and decision, and for a few more decisions than were taken."""
 
@@ -90,12 +91,15 @@ class Said:
     id: str
     state: str
     kind: str
-    orders: int
+    orders: bool
     at: datetime
+    fenced: bool
+    """Because a noop took its nonce."""
 
     @classmethod
     def of(cls, id: str, data: Mapping[str, Any]) -> Said:
-        return cls(id, data["state"], data["kind"], len(data.get("client_order_ids", ())), data["created_at"])
+        fenced = str(data.get("reason", "")).startswith("fenced")
+        return cls(id, data["state"], data["kind"], data["kind"] in ORDERS, data["created_at"], fenced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +169,8 @@ class Evidence:
     """What functions raised that nobody foresaw."""
     unreadable: Sequence[Closed]
     moded: Sequence[Closed]
-    keys: Mapping[str, datetime]
-    """Agent address → when the venue stops accepting it, where that was set."""
+    keys: Mapping[str, tuple[datetime, datetime]]
+    """Agent address → when the venue stops accepting it, where that was set, and from when on it must be known."""
     carried: Collection[str]
     """``signer:nonce`` of every action that the venue carried out."""
     verdicts: Sequence[Said]

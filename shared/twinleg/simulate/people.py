@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from twinleg.simulate.evidence import Closed
 if TYPE_CHECKING:
     from twinleg.simulate.world import World
 
+KEY_NOTED = timedelta(minutes=65)
+"""The risk function notes when its key expires once an hour: those who open go by that note."""
 TOLD_SECONDS = (1.0, 90.0)
 """How long after a key was replaced at the venue our secret is."""
 
@@ -34,8 +36,8 @@ class People:
         self.addresses = {name: where[1] for name, where in account_addresses(world.settings).items()}
         self.moded: list[Closed] = []
         self.unreadable: list[Closed] = []
-        self.keys: dict[str, Any] = {}
-        """Agent address → when the venue stops accepting it."""
+        self.keys: dict[str, tuple[datetime, datetime]] = {}
+        """Agent address → when the venue stops accepting it, and from when on we must know."""
         self._resuming = False
         self._nonce = 0
 
@@ -106,8 +108,9 @@ class People:
         owner, agent = signer_from(paper_key(account, "owner"), "owner"), signer_from(key, "agent").address.lower()
         agent_name = f"twinleg-{role.value}"[:16]
         if minutes is not None:
-            self.keys[agent] = self.kernel.now + minutes * MINUTE
-            agent_name += f" valid_until {ms_from_utc(self.keys[agent])}"
+            expires = self.kernel.now + minutes * MINUTE
+            self.keys[agent] = expires, self.kernel.now + (KEY_NOTED if role is SignerRole.RISK else timedelta(0))
+            agent_name += f" valid_until {ms_from_utc(expires)}"
         body = agent_approval_body(owner, agent, agent_name, nonce=self._next_nonce())
         answer = self.world.venue.reply("/exchange", json.loads(body)).text
         self._say(f"FAULT {kind}: {account} {role.value}: {answer[:60]}")
