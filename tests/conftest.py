@@ -154,14 +154,17 @@ class World:
         candles: Sequence[Candle] | None = None,
         history: int = HISTORY,
         script: Mapping[str, Mapping[str, str]] | None = None,
+        also: Sequence[str] = (),
         **limits: str,
     ) -> None:
-        self.coin, self.folder = coin, folder
+        self.coin, self.folder, self.also = coin, folder, also
         start = datetime(2025, 1, 6, 0, 0, tzinfo=UTC)
         self.candles = list(candles) if candles else candles_of(closes, start)
         self.history, self.script = history, script or {}
         options = VenueOptions(
-            candles={coin: self.candles}, open_accounts=True, start_ms=ms_from_utc(self.candles[history].opened_at)
+            candles={name: self.candles for name in (coin, *also)},
+            open_accounts=True,
+            start_ms=ms_from_utc(self.candles[history].opened_at),
         )
         self.server = VenueThread(options)
         self.control = VenueControl(self.server.url)
@@ -175,7 +178,10 @@ class World:
     def new_system(self, steps: Steps | None = None) -> System:
         """A system as a new process would build it, on the same file and the venue's own time."""
         script = {"limits": self.limits, "market": {"strategies": '["tradingview"]'}, **self.script}
-        settings = parse(settings_text(self.coin, self.server.url, script), {})
+        text = settings_text(self.coin, self.server.url, script)
+        row = text[text.index("[[markets]]") : text.index("[strategies.macd]")]
+        more = [row.replace(f"hyperliquid:{self.coin}", f"hyperliquid:{coin}") for coin in self.also]
+        settings = parse(text.replace(row, row + "".join(more)), {})
         clock = ReplayClock(utc_from_ms(int(self.control.status()["now_ms"])))
         clock.follow(self.control.advance_to)
         return local_system(settings, {}, clock=clock, steps=steps, path=self.folder / "twinleg.sqlite")

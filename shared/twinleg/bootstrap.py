@@ -100,6 +100,8 @@ class System:
     make_dead_letters: Callable[[], DeadLetters]
     make_schedule: Callable[[], Schedule]
     refusals: Refusals = field(default_factory=Refusals)
+    weighs_requests: bool = True
+    """Whether requests to venues are counted by weight; not where reading the clock is a request itself."""
 
     @property
     def store(self) -> Store:
@@ -117,8 +119,9 @@ class System:
     def venues(self) -> Venues:
         from twinleg.engine.ports import Venues
 
+        clock = self.clock if self.weighs_requests else None
         by_name = VenuesWhenAsked(
-            self.settings.venues, lambda n: build_venue(self.settings, n, self.secrets, self.steps)
+            self.settings.venues, lambda n: build_venue(self.settings, n, self.secrets, self.steps, clock)
         )
         return Venues(by_name, {name: account.venue for name, account in self.settings.accounts.items()})
 
@@ -157,8 +160,8 @@ class System:
         )
 
 
-def build_venue(settings: Settings, name: str, secrets: Secrets, steps: Steps) -> Venue:
-    """The adapter of one configured venue."""
+def build_venue(settings: Settings, name: str, secrets: Secrets, steps: Steps, clock: Clock | None = None) -> Venue:
+    """The adapter of one configured venue. With a clock it counts the weight of its requests."""
     venue = settings.venues[name]
     from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
 
@@ -177,6 +180,7 @@ def build_venue(settings: Settings, name: str, secrets: Secrets, steps: Steps) -
         steps=steps,
         confirmed_mainnet_address=venue.confirm_address,
         name=name,
+        clock=clock,
     )
 
 
@@ -303,9 +307,10 @@ def cloud_system(
     project = environ.get(PROJECT_VARIABLE, "")
     if not project:
         raise BadInput(f"{PROJECT_VARIABLE} must name the project when {RUNTIME_VARIABLE} is cloud, was empty")
+    weighs_requests = True
     if clock is None and environ.get(REPLAY_CLOCK_VARIABLE):
         clock, steps = _replay_time(settings, environ[REPLAY_CLOCK_VARIABLE])
-        call_seconds_max = max(call_seconds_max, REPLAY_CALL_SECONDS_MAX)
+        call_seconds_max, weighs_requests = max(call_seconds_max, REPLAY_CALL_SECONDS_MAX), False
     steps, clock = steps or Steps(), clock or SystemClock()
     play_money = paper_secrets(settings) if settings.mode == "paper" else {}
     play_money.pop(settings.webhook.secret, None)
@@ -325,6 +330,7 @@ def cloud_system(
         steps=steps,
         make_dead_letters=lambda: _cloud_dead_letters(project, steps, environ),
         make_schedule=lambda: _cloud_schedule(make_store(), clock, environ),
+        weighs_requests=weighs_requests,
     )
 
 

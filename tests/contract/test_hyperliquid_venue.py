@@ -233,6 +233,7 @@ def test_a_fresh_account(paper):
     assert trader.venue.fills("main", START) == []
     assert trader.venue.order("main", "0x" + "9" * 32) is None
     assert trader.venue.signer("main", SignerRole.EXECUTE) == trader.agent.lower()
+    assert 9_990 <= trader.venue.requests_left("main") <= 10_000
     expiry = trader.venue.key_expires_at("main", SignerRole.EXECUTE)
     assert expiry is not None and expiry > paper.now()
     assert trader.venue.key_expires_at("main", SignerRole.RISK) is None

@@ -663,6 +663,7 @@ def test_what_was_done_by_hand_to_the_trade_before_is_not_booked_on_the_next(wor
     by_hand(w, "hedge", True, abs(w.position("hedge")), reduce_only=True)
     assert w.sweep() == 200
     assert w.trade().state is TradeState.CLOSED
+    w.minutes()
     w.alert("buy", "a2")
     assert w.trade().state is TradeState.OPEN
     settle(w, 1)

@@ -51,6 +51,7 @@ def test_a_duplicate_of_the_closing_alert_does_not_close_the_next_trade(world):
     w.alert("buy", "a1")
     w.alert("sell", "a2")
     assert w.trade().state is TradeState.CLOSED
+    w.minutes()
     w.alert("sell", "a3")
     assert w.trade().state is TradeState.OPEN
     w.alert("sell", "a2")
@@ -112,6 +113,7 @@ def test_three_unwinds_in_a_day_stop_entries_until_a_person_resumes(world):
     )
     for n in range(3):
         w.alert("buy", f"a{n}")
+        w.minutes()
     assert w.engine().control()[0].state == "REDUCING"
     w.alert("buy", "a9")
     assert w.trade().state is TradeState.REFUSED

@@ -58,6 +58,7 @@ def book(**changes: Any) -> Book:
         "open_trades": 0, "entries_last_hour": 0, "entries_last_day": 0, "unwinds_last_day": 0,
         "slots_taken": (), "foreign": (), "unresolved": (),
         "keys_expire_at": {"main": None, "hedge": NOW + timedelta(days=30)}, "range_percent": D("0.05"),
+        "weights": {"hyperliquid": (0, 1200)}, "requests_left": {"main": 10_000, "hedge": None},
     }  # fmt: skip
     return Book(**(values | changes))
 
@@ -182,6 +183,8 @@ def test_not_a_hedge(wanted: HedgedIntent, words: str) -> None:
         ({"hedge_mode": "portfolioMargin"}, "account_mode"),
         ({"keys_expire_at": {"main": None}}, "key_expiry"),
         ({"keys_expire_at": {}}, "key_expiry"),
+        ({"requests_left": {"main": 10_000}}, "requests_left"),
+        ({"weights": {}}, "request_weight"),
     ],
 )
 def test_whatever_cannot_be_read_is_refused(changes: dict[str, Any], code: str) -> None:
@@ -229,6 +232,16 @@ def test_a_key_that_ends_before_the_trade_must() -> None:
     assert isinstance(review(intent(), book(keys_expire_at={"main": ends, "hedge": ends})), Approved)
     found = refusal(keys_expire_at={"main": ends, "hedge": ends - timedelta(seconds=1)})
     assert found.code == "key_expiry" and found.reason.startswith("hedge: the key expires")
+
+
+def test_a_share_of_what_the_venue_takes_is_kept_for_closes() -> None:
+    assert isinstance(review(intent(), book(weights={"hyperliquid": (720, 1200)})), Approved)
+    assert isinstance(review(intent(), book(weights={"hyperliquid": (9999, 0)})), Approved), "a venue without a limit"
+    found = refusal(weights={"hyperliquid": (721, 1200)})
+    assert found.code == "request_weight" and "weight_last_minute 721 > 720" in found.reason
+    assert isinstance(review(intent(), book(requests_left={"main": 1000, "hedge": 1000})), Approved)
+    found = refusal(requests_left={"main": 5000, "hedge": 999})
+    assert found == Refused("requests_left", "hedge: requests_left 999 < requests_left_min 1000: kept for closes")
 
 
 @pytest.mark.parametrize("role", ["main", "hedge"])
@@ -345,6 +358,8 @@ IN_ORDER: list[tuple[str, dict[str, Any]]] = [
     ("unresolved", {"unresolved": (f"main:{ETH}",)}),
     ("open_trades", {"open_trades": 99}),
     ("key_expiry", {"keys_expire_at": {}}),
+    ("request_weight", {"weights": {"hyperliquid": (1200, 1200)}}),
+    ("requests_left", {"requests_left": {}}),
 ]
 
 
@@ -367,7 +382,7 @@ def test_every_code_is_documented() -> None:
 
 # -- CLOSED-FAIL, whatever is missing -------------------------------------------------------------------
 
-NULLABLE = [f.name for f in fields(Book) if "None" in str(f.type) and f.name != "keys_expire_at"]
+NULLABLE = [f.name for f in fields(Book) if "None" in str(f.type) and f.name not in ("keys_expire_at", "requests_left")]
 
 
 @given(missing=st.sets(st.sampled_from(NULLABLE), min_size=1))

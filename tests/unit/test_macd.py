@@ -11,7 +11,6 @@ from decimal import Decimal
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 from hypothesis import given, settings
@@ -265,14 +264,3 @@ def test_on_real_minutes_it_is_neither_silent_nor_chatty(path: Path) -> None:
     days = (len(history) - strategy.lookback) / 1440
     assert 10 <= len(found) / days <= 100
     assert {direction for _, direction in found} == set(Direction)
-
-
-def test_a_decision_is_cheap() -> None:
-    strategy, history = Macd(), walk(2, 202)
-    strategy.decide("m", history)
-    took = []
-    for _ in range(30):
-        began = perf_counter()
-        strategy.decide("m", history)
-        took.append(perf_counter() - began)
-    assert min(took) < timedelta(microseconds=1500).total_seconds()

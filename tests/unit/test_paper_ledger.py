@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
@@ -438,16 +437,3 @@ def test_the_weight_per_minute_answers_429():
     assert venue.reply("/info", {"type": "userRole", "user": ALICE}, "5.6.7.8").status == 200
     venue.set_clock(START_MS + MINUTE)
     assert venue.reply("/info", {"type": "userRole", "user": ALICE}, "1.2.3.4").status == 200
-
-
-def test_a_month_of_minutes_needs_little_time():
-    import time
-
-    candles = [c._replace(opened_at=bench.START + timedelta(minutes=i)) for i, c in enumerate(wavy(60) * 50)]
-    ex = Exchange(VenueOptions(candles={"BTC": candles}, start_ms=START_MS))
-    ex.execute({"action": order(wire(True, 101_000, "0.01", "Ioc")), "nonce": START_MS}, ALICE)
-    ex.execute({"action": order(wire(False, 80_000, "0.01", stop=85_000)), "nonce": START_MS + 1}, ALICE)
-    began = time.process_time()
-    for minute in range(1, 3000):
-        ex.advance(START_MS + minute * MINUTE)
-    assert (time.process_time() - began) / 3000 < 0.002, "seconds of CPU per candle"

@@ -62,7 +62,8 @@ def book(**changes: Any) -> Book:
         "main_snapshot": snapshot(), "hedge_snapshot": snapshot(), "main_rules": rules(), "hedge_rules": rules(),
         "open_trades": 0, "entries_last_hour": 0, "entries_last_day": 0, "unwinds_last_day": 0,
         "slots_taken": (), "foreign": (), "unresolved": (), "keys_expire_at": {"main": None, "hedge": None},
-        "range_percent": D("0.05"),
+        "range_percent": D("0.05"), "weights": {"hyperliquid": (0, 1200)},
+        "requests_left": {"main": None, "hedge": None},
     }  # fmt: skip
     return Book(**(fields | changes))
 

@@ -40,6 +40,9 @@ REMEMBERED = (
 """What of an account must outlive the sweep; its page has it too, for when the book is lost."""
 FIGURES = ("equity_usd", "free_usd", "margin_used_usd", "margin_ratio", "liquidation_distance", "day_pnl_usd")
 
+NOTED = ("requests_left",)
+"""What is asked of the venue only once in a while, kept until then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -244,9 +247,15 @@ def _part_writes(account: str, number: int, part: Part, memory: Document) -> lis
 
 
 def memory_of(
-    book: Book, reading: Reading, foreign: Sequence[str], parts: Sequence[Part], now: datetime, turn: int
+    book: Book,
+    reading: Reading,
+    foreign: Sequence[str],
+    parts: Sequence[Part],
+    now: datetime,
+    turn: int,
+    noted: Document | None = None,
 ) -> Document:
-    """The account's figures and what must be remembered of it."""
+    """The account's figures and what must be remembered of it; *noted* is what is asked only once in a while."""
     before, state = book.memory, reading.state
     trades = sum(len(part.lines) for part in parts)
     day = f"{now:%Y-%m-%d}"
@@ -277,6 +286,7 @@ def memory_of(
         "sweeps": turn,
         "summary": f"{book.account}: {len(state.positions)} positions, {trades} trades, "
         f"equity {state.equity_usd:.2f}, mode {reading.mode}",
+        **(noted or {}),
     }
 
 
@@ -300,7 +310,7 @@ def memory_unread(book: Book, now: datetime, turn: int) -> Document:
 
 def _kept(memory: Document) -> Document:
     """What the next book takes over from the one before."""
-    names = (*REMEMBERED, *FIGURES, "positions", "trades", "page_due", "page_equity_usd", "read_at")
+    names = (*REMEMBERED, *FIGURES, "positions", "trades", "page_due", "page_equity_usd", "read_at", *NOTED)
     return {name: memory[name] for name in names if name in memory}
 
 
@@ -339,6 +349,7 @@ def page_write(memory: Document, reading: Reading | None) -> Write:
         return Merge("accounts", name, said | {"account": name, "tried_at": memory["at"]})
     equity, peak = Decimal(memory["equity_usd"]), Decimal(memory["equity_peak_usd"])
     page = {field: memory[field] for field in (*REMEMBERED, *FIGURES)} | {
+        **{field: memory[field] for field in NOTED if field in memory},
         "account": name,
         "at": memory["read_at"],
         "drawdown_percent": plain(cents((1 - equity / peak) * 100, 4)) if peak > 0 else "0",

@@ -23,6 +23,7 @@ from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUn
 from twinleg.domain.messages import EventKind
 from twinleg.domain.orders import AckState, OrderAck
 from twinleg.domain.recorded import Recorded
+from twinleg.engine.budget import back_off_seconds
 from twinleg.engine.pages import action_document
 from twinleg.engine.ports import (
     AddMargin,
@@ -123,6 +124,8 @@ class OrderPath:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._unsent: dict[str, ActionRecord] = {}
+        self._throttled = 0
+        """Times in a row that a venue took a request for one too many."""
         self._behind = timedelta(0)
         """How far our clock was found to be behind the venue's."""
 
@@ -202,12 +205,13 @@ class OrderPath:
         unsent = self._unsent.pop(action_id, None)
         if unsent is not None:
             verdict = self._venue(unsent).send(unsent.signed, len(unsent.client_order_ids))
-            if verdict.outcome is Outcome.UNKNOWN_SIGNER:
-                self._key_refused(unsent, verdict.reason)
             record, _ = self._load(action_id)
             if not record.final:  # somebody else may have taken it up meanwhile: then ours was not the only copy
                 judge = first_verdict if record == unsent else later_verdict
                 record = self._save(record, judge(record, verdict), verdict.outcome.value)
+            self._slow_down(verdict)
+            if verdict.outcome is Outcome.UNKNOWN_SIGNER:
+                self._key_refused(unsent, verdict.reason)
             if verdict.outcome is Outcome.EXPIRED:
                 self._behind = max(self._behind, self._venue(unsent).time() - self._engine.now())
             if record.final:
@@ -234,6 +238,12 @@ class OrderPath:
                 account=record.account,
                 trade_id=record.trade_id,
             )
+
+    def _slow_down(self, verdict: Verdict) -> None:
+        """Wait before anything else is sent or decided, the longer the more often a venue was asked too much."""
+        self._throttled = self._throttled + 1 if verdict.outcome is Outcome.THROTTLED else 0
+        if self._throttled:
+            self._engine.clock.sleep(back_off_seconds(self._throttled, self._engine.now().isoformat()))
 
     def _load(self, action_id: str) -> tuple[ActionRecord, str]:
         found = read(self._engine.store, "actions", action_id, ActionRecord)
@@ -291,7 +301,9 @@ class OrderPath:
         if record.final:
             return record
         verdict = venue.send(record.signed, len(record.client_order_ids))
-        return self._save(record, later_verdict(record, verdict), f"sent again: {verdict.outcome.value}")
+        record = self._save(record, later_verdict(record, verdict), f"sent again: {verdict.outcome.value}")
+        self._slow_down(verdict)
+        return record
 
     def _fence(self, record: ActionRecord, venue: Venue) -> ActionRecord:
         noop = self._noop(record, venue)
@@ -299,7 +311,9 @@ class OrderPath:
             return record
         record = self._save(record, record.model_copy(update={"noop_unanswered": True}), "noop written")
         verdict = venue.send(noop, 0)
-        return self._save(record, fence_verdict(record, verdict), f"noop: {verdict.outcome.value}")
+        record = self._save(record, fence_verdict(record, verdict), f"noop: {verdict.outcome.value}")
+        self._slow_down(verdict)
+        return record
 
     def _noop(self, record: ActionRecord, venue: Venue) -> Signed | None:
         """A noop under the record's own nonce and signer; None when that key is not ours (any more)."""

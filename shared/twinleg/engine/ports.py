@@ -323,6 +323,12 @@ class Venue(Protocol):
     def net_deposits_usd(self, account: str, since: datetime) -> Decimal:
         """Deposits and transfers in, less those out, since then."""
 
+    def requests_left(self, account: str) -> int | None:
+        """Requests that the venue still takes for the account before it slows them down; None: it counts none."""
+
+    def weight(self) -> tuple[int, int]:
+        """(weight of what this process sent within the last minute, what the venue takes a minute; 0: no limit)."""
+
     def key_expires_at(self, account: str, role: SignerRole) -> datetime | None:
         """When the venue will stop accepting this key; None when it never expires or is not listed."""
 

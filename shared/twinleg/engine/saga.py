@@ -40,7 +40,7 @@ from twinleg.engine.legs import (
 )
 from twinleg.engine.orderpath import ActionRecord, ActionState
 from twinleg.engine.ports import Check, SetLeverage, Write
-from twinleg.engine.survey import survey
+from twinleg.engine.survey import survey, unresolved_actions
 from twinleg.engine.system import Engine
 from twinleg.engine.trade_figures import tell_filled, tell_opened
 from twinleg.engine.tradebook import TradeBook, order_id_for
@@ -103,7 +103,9 @@ class Saga:
         control, control_version = self.engine.control()
         desk, desk_version = self.book.desk()
         keys = {leg.account: own_key(self.engine, leg.account) for leg in trade.legs}
-        book = survey(self.engine, trade, control, desk, self.book.slots(trade), keys_expire_at(self.engine, keys))
+        waiting = unresolved_actions(self.engine, self.book.path, trade)
+        expiries = keys_expire_at(self.engine, keys)
+        book = survey(self.engine, trade, control, desk, self.book.slots(trade), expiries, waiting)
         verdict = review(trade.intent, book)
         if isinstance(verdict, Refused):
             return self._refuse(trade, version, verdict.code, verdict.reason)

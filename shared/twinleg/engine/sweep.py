@@ -28,6 +28,7 @@ from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import OrderKind, OrderRequest, Position, Purpose, RestingOrder, Side
 from twinleg.domain.trades import ENDED, Trade, TradeState
 from twinleg.domain.watched import Watched, WatchedLeg
+from twinleg.engine.between import Between
 from twinleg.engine.books import (
     Book,
     Part,
@@ -56,7 +57,7 @@ from twinleg.engine.protect import Protection
 from twinleg.engine.records import document, parsed
 from twinleg.engine.saga import Saga
 from twinleg.engine.system import Engine
-from twinleg.engine.watch import Reading, at_rest, is_quiet
+from twinleg.engine.watch import Reading, Readings, at_rest, is_quiet
 from twinleg.logs import stack_of
 from twinleg.risk import breakers, ladder
 
@@ -75,12 +76,18 @@ def on_sweep(engine: Engine) -> str:
 
     Where the records cannot be read it looks for emergencies at the venues, and raises Unavailable all the same.
     """
+    started = engine.now()
     try:
         control = _control(engine)
     except Unavailable as unreachable:
         done = Emergency(engine).run()
         raise Unavailable(f"the records could not be read: {unreachable}; without them: {done}") from unreachable
-    return Sweep(engine).run(control)
+    sweep = Sweep(engine)
+    sweep.run(control)
+    Between(sweep, started).run()
+    if sweep.failures:
+        raise sweep.failures[0]
+    return "; ".join(sweep.done) or "nothing to do"
 
 
 def _control(engine: Engine) -> Control:
@@ -102,41 +109,43 @@ class Sweep:
         self.book = self.saga.book
         self.failures: list[TwinlegError] = []
         self.done: list[str] = []
-        self.protection = Protection(engine, self.saga, self._read, self._attempt, self.done)
+        self.protection = Protection(engine, self.saga, self.read, self.attempt, self.done)
         self.readings: dict[str, Reading | None] = {}
         self.books: dict[str, Book] = {}
         self.asked = self.checked = False
         self.unswept: dict[str, Stored] = {}
         self.seen: dict[str, Seen] = {}
+        self.noted: dict[str, Document] = {}
+        """What was asked of the venue beside the sweep, by account."""
         self.holders: dict[tuple[str, str], Watched] = {}
         """The trade that holds an account's market, as far as lines and the trades read in this sweep say."""
 
-    def run(self, control: Control) -> str:
+    def run(self, control: Control) -> None:
+        """All of one sweep; what failed is in `failures`, what was done in `done`."""
         started = self.engine.now()
-        self._attempt(lambda: record_later(self.engine, self.book.path))
+        self.attempt(lambda: record_later(self.engine, self.book.path))
         self.readings = self._read_all()
         self._remember()
         everything = control.state is Halt.FLATTEN or not self._remembered
         for trade_id in self._worth_a_look(everything):
-            self._attempt(partial(self._consider, trade_id, control))
+            self.attempt(partial(self._consider, trade_id, control))
         if self.done:  # what was read before is no longer what is there
             self.readings = self._read_all()
         foreign = {name: list(book.foreign) for name, book in self.books.items()}
         for name, reading in self.readings.items():
             if reading is not None:
-                self._attempt(partial(self._foreign, name, reading, control, everything, foreign))
-        self._attempt(lambda: self._breakers(control))
-        self._attempt(lambda: self._record(foreign))
-        if control.state is Halt.FLATTEN:
-            self._attempt(self._flat_yet)
+                self.attempt(partial(self._foreign, name, reading, control, everything, foreign))
         for name in self._keys_to_note:
-            self._attempt(partial(note_key, self.engine, name))
+            self.attempt(partial(self._note_requests, name))
+        self.attempt(lambda: self._breakers(control))
+        self.attempt(lambda: self._record(foreign))
+        if control.state is Halt.FLATTEN:
+            self.attempt(self._flat_yet)
+        for name in self._keys_to_note:
+            self.attempt(partial(note_key, self.engine, name))
         self._measure(started)
-        if self.failures:
-            raise self.failures[0]
-        return "; ".join(self.done) or "nothing to do"
 
-    def _attempt(self, step: Callable[[], None]) -> None:
+    def attempt(self, step: Callable[[], None]) -> None:
         """Try a step. Whatever goes wrong in it, foreseen or not, keeps nothing else from being looked after."""
         try:
             step()
@@ -152,9 +161,9 @@ class Sweep:
     # -- what is there, and what we remember -----------------------------------------------------
 
     def _read_all(self) -> dict[str, Reading | None]:
-        return {name: self._read(name) for name in self.engine.desk.accounts}
+        return {name: self.read(name) for name in self.engine.desk.accounts}
 
-    def _read(self, name: str) -> Reading | None:
+    def read(self, name: str) -> Reading | None:
         venue = self.engine.venues.of(name)
         try:
             return Reading.of(venue.account(name), venue.open_orders(name), venue.mode(name))
@@ -168,9 +177,9 @@ class Sweep:
         A mark is taken back in the very commit that stores the line. So a trade without a mark when we ask has its
         line in every book we read afterwards.
         """
-        self._attempt(self._ask)
+        self.attempt(self._ask)
         for name in self.engine.desk.accounts:
-            self._attempt(partial(self._open_book, name))
+            self.attempt(partial(self._open_book, name))
         for line in self._lines().values():
             self._holds(line)
         for stored in self.unswept.values():
@@ -214,18 +223,19 @@ class Sweep:
         ids = dict.fromkeys(self.unswept)
         lines = self._lines()
         if everything:
-            self._attempt(lambda: ids.update(dict.fromkeys(self.book.desk()[0].open_trades)))
+            self.attempt(lambda: ids.update(dict.fromkeys(self.book.desk()[0].open_trades)))
             ids |= dict.fromkeys(lines)
         else:
-            ids |= {id: None for id, line in lines.items() if id not in ids and not self._is_quiet(line)}
-            self._attempt(lambda: ids.update(dict.fromkeys(self._in_turn(lines))))
+            ids |= {id: None for id, line in lines.items() if id not in ids and not self.is_quiet(line, self.readings)}
+            self.attempt(lambda: ids.update(dict.fromkeys(self._in_turn(lines))))
         for position in self._positions():
             if everything or not (self._holder(position) or self._known_foreign(position)):
-                self._attempt(partial(lambda p: ids.update(dict.fromkeys(self._slot_owner(p))), position))
+                self.attempt(partial(lambda p: ids.update(dict.fromkeys(self._slot_owner(p))), position))
         return list(ids)
 
-    def _is_quiet(self, trade: Watched) -> bool:
-        main, hedge = self.readings.get(trade.main.account), self.readings.get(trade.hedge.account)
+    def is_quiet(self, trade: Watched, readings: Readings) -> bool:
+        """Whether the trade needs nothing, as far as these readings say."""
+        main, hedge = readings.get(trade.main.account), readings.get(trade.hedge.account)
         return is_quiet(trade, main, hedge, self.engine.now(), self.engine.limits(trade.strategy))
 
     @property
@@ -285,7 +295,7 @@ class Sweep:
     def _needs_nothing(self, trade: Trade, control: Control) -> bool:
         if trade.state in ENDED:
             return True
-        return control.state is not Halt.FLATTEN and at_rest(trade) and self._is_quiet(trade)
+        return control.state is not Halt.FLATTEN and at_rest(trade) and self.is_quiet(trade, self.readings)
 
     def _stored(self, trade_id: str) -> Stored:
         stored = self.engine.store.get("trades", trade_id)
@@ -418,7 +428,7 @@ class Sweep:
         """Write the books that have news, and in turn the others' figures; of the pages what is news, else one."""
         plans: dict[str, Plan] = {}
         for name, book in self.books.items():
-            self._attempt(partial(self._plan, plans, book, foreign.get(name, [])))
+            self.attempt(partial(self._plan, plans, book, foreign.get(name, [])))
         pages = self._pages(plans)
         for name in self._written(plans, pages):
             (parts, memory), reading = plans[name], self.readings[name]
@@ -426,7 +436,15 @@ class Sweep:
             if name in pages and reading:
                 memory["page_equity_usd"] = memory["equity_usd"]
             beside = [page_write(memory, reading)] if name in pages else []
-            self._attempt(partial(self._write_book, self.books[name], parts, memory, beside))
+            self.attempt(partial(self._write_book, self.books[name], parts, memory, beside))
+
+    def _note_requests(self, name: str) -> None:
+        """Note how many requests the venue still takes for an account; when there are few a person has to know."""
+        left, least = self.engine.venues.of(name).requests_left(name), self.engine.desk.limits.requests_left_min
+        self.noted[name] = {"requests_left": left}
+        if left is not None and left < least:
+            summary = f"{name}: requests_left {left} < requests_left_min {least}: nothing is entered"
+            self.engine.announce(EventKind.WARNED, summary, account=name)
 
     def _written(self, plans: dict[str, Plan], pages: set[str]) -> list[str]:
         """The accounts whose book is written: every sweep `BOOKS_A_SWEEP` at least, however many there are."""
@@ -445,7 +463,7 @@ class Sweep:
             plans[name] = parts, memory_unread(book, now, self._turn)
             return
         fill_positions(book, parts, reading, self._owner_id, self._distance_at_entry)
-        plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn)
+        plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn, self.noted.get(name))
 
     def _pages(self, plans: dict[str, Plan]) -> set[str]:
         """The accounts whose page is written: those with news; else one, due or in its turn, when nothing else is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from twinleg.domain.errors import InvariantBroken
+from twinleg.domain.errors import Conflict, InvariantBroken
 from twinleg.domain.ids import ClientOrderId, account_market, client_order_id
 from twinleg.domain.money import plain
 from twinleg.domain.orders import (
@@ -17,7 +17,17 @@ from twinleg.domain.orders import (
 from twinleg.domain.trades import ENDED, Leg, PlacedOrder, Trade
 from twinleg.engine.orderpath import OrderPath
 from twinleg.engine.pages import intent_page, order_page, trade_document
-from twinleg.engine.ports import CancelOrders, Create, PlaceEntry, PlaceReduction, Replace, Stored, VenueAction, Write
+from twinleg.engine.ports import (
+    CancelOrders,
+    Create,
+    Exists,
+    PlaceEntry,
+    PlaceReduction,
+    Replace,
+    Stored,
+    VenueAction,
+    Write,
+)
 from twinleg.engine.records import DESK_ID, DeskBook, document, read
 from twinleg.engine.system import Engine
 from twinleg.risk.approval import Approved
@@ -39,7 +49,10 @@ class TradeBook:
 
     def write(self, before: Trade, version: str, after: Trade, *more: Write) -> None:
         """Replace the trade read at *version*, with everything that must agree with it. Raises Conflict."""
-        self.engine.store.batch([*self._writes(before, version, after), *more])
+        try:
+            self.engine.store.batch([*self._writes(before, version, after), *more])
+        except Exists as exists:  # a slot or the desk was made by another meanwhile
+            raise Conflict(f"trade {before.trade_id}: {exists}") from exists
 
     def _writes(self, before: Trade, version: str, after: Trade) -> list[Write]:
         noted = after.model_copy(update={"updated_at": self.engine.now(), "summary": summary_of(after)})

@@ -60,6 +60,10 @@ class Book:
     """By account; None: the key never expires. An account that is not in it is refused."""
     range_percent: Decimal | None
     """The recent one-minute range in per cent of price."""
+    weights: Mapping[str, tuple[int, int]]
+    """venue → (weight of this process's requests within the last minute, what it takes a minute; 0: no limit)."""
+    requests_left: Mapping[str, int | None]
+    """By account; None: its venue counts none. An account that is not in it is refused."""
 
     def view(self, intent: HedgedIntent, role: LegRole) -> LegView | Refused:
         """One leg with everything it needs, or a refusal that names what is missing."""

@@ -11,11 +11,12 @@
  7. ``slot_taken`` ``foreign`` ``unresolved``   both (account, market) slots are free, ours and settled
  8. ``open_trades`` ``entries_per_hour`` ``entries_per_day`` ``unwinds``   the counts leave room
  9. ``key_expiry``                      no key ends before the trade must
-10. ``leverage``                        integer caps: ours, the venue's, above 10 only when typed out
-11. ``stop`` ``target`` ``hedge_liquidation`` ``too_small`` …   sizing finds sizes within the limits
-12. ``tier``                            the venue allows the leverage at that notional
-13. ``stop_too_near`` ``margin_ratio``  the stop is worth its costs; no leg opens on a rung of the ladder
-14. ``loss_at_stop`` ``depth`` ``margin_in_use`` ``free_margin`` ``too_small``   asked again of the final sizes
+10. ``request_weight`` ``requests_left``   the venue still takes requests, also those of the ways out
+11. ``leverage``                        integer caps: ours, the venue's, above 10 only when typed out
+12. ``stop`` ``target`` ``hedge_liquidation`` ``too_small`` …   sizing finds sizes within the limits
+13. ``tier``                            the venue allows the leverage at that notional
+14. ``stop_too_near`` ``margin_ratio``  the stop is worth its costs; no leg opens on a rung of the ladder
+15. ``loss_at_stop`` ``depth`` ``margin_in_use`` ``free_margin`` ``too_small``   asked again of the final sizes
 
 ``unreadable`` is a number nothing can be reckoned with, at any of these steps.
 """
@@ -28,7 +29,7 @@ from decimal import Decimal
 
 from twinleg.domain.control import Halt
 from twinleg.domain.errors import BadInput, InvariantBroken
-from twinleg.domain.ids import account_market
+from twinleg.domain.ids import account_market, venue_of
 from twinleg.domain.messages import HedgedIntent
 from twinleg.domain.money import ONE, cents, plain
 from twinleg.domain.orders import LegRole, Side
@@ -253,6 +254,31 @@ def _keys(intent: HedgedIntent, book: Book, _: Limits, views: Views) -> Found:
             )
 
 
+def _requests(_: HedgedIntent, book: Book, limits: Limits, views: Views) -> Found:
+    """A share of what the venue takes is kept for the ways out."""
+    for view in views:
+        account, venue = view.plan.account, venue_of(view.plan.market)
+        if venue not in book.weights:
+            yield Refused("request_weight", f"{venue}: what it takes a minute is not known")
+            continue
+        used, most = book.weights[venue]
+        share = most * limits.request_weight_percent_max // 100
+        if most and used > share:
+            yield Refused(
+                "request_weight",
+                f"{venue}: weight_last_minute {used} > {share}, request_weight_percent_max "
+                f"{limits.request_weight_percent_max} of {most}: the rest is kept for closes",
+            )
+        left = book.requests_left.get(account)
+        if account not in book.requests_left:
+            yield Refused("requests_left", f"{account}: how many requests it has left could not be read")
+        elif left is not None and left < limits.requests_left_min:
+            yield Refused(
+                "requests_left",
+                f"{account}: requests_left {left} < requests_left_min {limits.requests_left_min}: kept for closes",
+            )
+
+
 def _leverage(_: HedgedIntent, __: Book, limits: Limits, views: Views) -> Found:
     for view in views:
         plan, where = view.plan, f"{view.plan.role} {view.plan.market}"
@@ -273,6 +299,7 @@ BEFORE_SIZING: tuple[Callable[[HedgedIntent, Book, Limits, Views], Found], ...] 
     _slots,
     _counts,
     _keys,
+    _requests,
     _leverage,
 )
 

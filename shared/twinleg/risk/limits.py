@@ -71,6 +71,10 @@ class Limits(BaseModel):
     stop_seen_seconds_max: int = Field(5, ge=1)
     limit_order_seconds_max: int = Field(20, ge=1, le=45)
     action_expiry_seconds: int = Field(15, ge=5, le=60)
+    request_weight_percent_max: int = Field(60, ge=1, le=100)
+    """Of what a venue takes of this process in a minute: with more spent already nothing is entered."""
+    requests_left_min: int = Field(1000, ge=0)
+    """Of an account's requests: with fewer left nothing is entered. Closes and cancels may use them all."""
     # protection
     ladder_warn_percent: D = Field(D("50"), gt=0, lt=100)
     """Of the liquidation distance at entry that is left."""
@@ -88,6 +92,8 @@ class Limits(BaseModel):
     day_loss_flatten_percent: D = Field(D("10"), gt=0)
     foreign: Literal["stop", "close", "ignore"] = "stop"
     """A position nobody recorded: stop entries there until a person decides, close it, or leave it."""
+    sweep_every_seconds: int = Field(0, ge=0, le=40)
+    """Between two sweeps open trades are judged again this often, by account states alone. 0: once a minute."""
     emergency_ratio: D = Field(D("1.5"), gt=1)
     """While the records cannot be read: the margin ratio at or under which both legs are closed."""
     emergency_distance_percent: D = Field(D("20"), gt=0, le=50)

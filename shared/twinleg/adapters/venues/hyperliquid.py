@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from twinleg.adapters.venues import hyperliquid_reads as reads
+from twinleg.adapters.venues import hyperliquid_weights as weights
 from twinleg.adapters.venues.hyperliquid_answers import verdict
 from twinleg.adapters.venues.hyperliquid_http import Channel, Network, NetworkFault, Wire, base_url
 from twinleg.adapters.venues.hyperliquid_reads import Listing, Raw, understood
@@ -23,6 +24,7 @@ from twinleg.domain.orders import AccountState, Fill, OrderReport, RestingOrder
 from twinleg.engine.ports import (
     CancelOrders,
     Capability,
+    Clock,
     Noop,
     Outcome,
     PlaceReduction,
@@ -80,6 +82,7 @@ class HyperliquidVenue:
         confirmed_mainnet_address: str | None = None,
         name: str = "hyperliquid",
         channel: Wire | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.name = name
         self.network: Network = network
@@ -89,6 +92,7 @@ class HyperliquidVenue:
             _require_confirmed(self._accounts.values(), confirmed_mainnet_address)
         self._secrets, self._key_names, self._steps = secrets, dict(key_names), steps
         self._channel: Wire = channel or Channel(self._url, timeout_seconds)
+        self._weights = weights.Weights(clock)
         self._lock = threading.RLock()
         self._wallets: dict[str, Signer] = {}
         self._listings = None if meta is None else _listings_given(meta, name)
@@ -137,6 +141,7 @@ class HyperliquidVenue:
         from twinleg.adapters.venues.hyperliquid_wire import expected_answer
 
         parts, answer_type = expected_answer(signed.body, orders)
+        self._weights.spend(weights.of_action(orders))
         self._steps.step(f"{self.name}.exchange")
         try:
             status, text = self._channel.post("/exchange", signed.body.encode())
@@ -203,6 +208,7 @@ class HyperliquidVenue:
             "endTime": ms_from_utc(end + MINUTE) - 1,
         }
         rows = self._read({"type": "candleSnapshot", "req": asked}, reads.candles)
+        self._weights.spend(weights.of_rows("candleSnapshot", len(rows)))
         within = [candle for candle in rows if candle.opened_at >= start and candle.closed_at <= end]
         if not within or rows[-1].opened_at >= within[-1].closed_at:
             return within
@@ -261,6 +267,13 @@ class HyperliquidVenue:
         with understood(f"{self.name} userNonFundingLedgerUpdates"):
             return reads.net_deposits_usd(rows, user)
 
+    def requests_left(self, account: str) -> int | None:
+        user = self._account(account).address
+        return self._read({"type": "userRateLimit", "user": user}, reads.requests_left)
+
+    def weight(self) -> tuple[int, int]:
+        return self._weights.last_minute(), weights.PER_MINUTE
+
     def key_expires_at(self, account: str, role: SignerRole) -> datetime | None:
         signer, owner = self.signer(account, role), self._account(account).owner
         return self._read({"type": "extraAgents", "user": owner}, lambda agents: reads.key_expiry(agents, signer))
@@ -298,6 +311,7 @@ class HyperliquidVenue:
 
     def _info(self, request: Mapping[str, Any]) -> Any:
         what, body = f"{self.name} {request['type']}", json.dumps(request).encode()
+        self._weights.spend(weights.of_read(request["type"]))
         status, text = self._post_read(what, body)
         if status != 200:
             raise Unavailable(f"{what}: HTTP {status}: {text[:200]}")
@@ -328,6 +342,7 @@ class HyperliquidVenue:
         for _ in range(PAGES_MAX):
             page = self._read({**request, "startTime": start}, _rows)
             rows += page
+            self._weights.spend(weights.of_rows(request["type"], len(page)))
             if len(page) < rows_per_answer:
                 return rows
             last = max(row["time"] for row in page)

@@ -228,6 +228,11 @@ def key_expiry(agents: Sequence[Raw], address: str) -> datetime | None:
     return None
 
 
+def requests_left(limit: Raw) -> int:
+    """Requests an address may still make: its cap (one for each dollar traded, and those bought) less those used."""
+    return int(limit["nRequestsCap"]) + int(limit.get("nRequestsSurplus", 0)) - int(limit["nRequestsUsed"])
+
+
 # -- orders --------------------------------------------------------------------------------------
 
 CANCELED_WORDS = frozenset({"canceled", "scheduledCancel", "internalCancel"})

@@ -1,0 +1,32 @@
+"""How many requests a venue still takes, and how long to wait when it took one too many."""
+
+from __future__ import annotations
+
+from twinleg.domain.errors import TwinlegError
+from twinleg.domain.ids import digest_of
+from twinleg.engine.system import Engine
+
+BACK_OFF_SECONDS, BACK_OFF_SECONDS_MAX = 2.0, 10.0
+
+
+def back_off_seconds(times: int, *what: str) -> float:
+    """How long to wait after a venue refused a request as one too many, for the *times*-th time in a row.
+
+    Twice as long each time, and up to half more or less: by what was asked, so that two that were refused together
+    do not come back together, and that a replay is the same each time.
+    """
+    jitter = 0.5 + int(digest_of(*what, str(times))[:8], 16) / 2**32
+    return min(BACK_OFF_SECONDS * 2.0 ** (times - 1), BACK_OFF_SECONDS_MAX) * jitter
+
+
+def requests_left(engine: Engine, account: str) -> dict[str, int | None]:
+    """Requests the venue still takes for the account: as the sweep noted it, else asked. Empty when unreadable.
+
+    None: the venue counts none.
+    """
+    try:
+        page = engine.store.get("accounts", account)
+        noted = page.data.get("requests_left") if page else None
+        return {account: int(noted) if noted is not None else engine.venues.of(account).requests_left(account)}
+    except TwinlegError:
+        return {}

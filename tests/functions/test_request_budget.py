@@ -1,0 +1,87 @@
+"""Requests are counted: entries leave a share for the ways out, and what the venue refuses is waited out."""
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from twinleg.domain.trades import ENDED, TradeState
+
+
+def page(w: Any, account: str) -> dict[str, Any]:
+    return w.system.store.get("accounts", account).data
+
+
+def test_entries_are_refused_when_this_minutes_weight_is_spent_and_closes_are_not(world):
+    w = world()
+    w.alert("buy", "a1")
+    assert w.trade().state is TradeState.OPEN
+    venue = w.system.venues.of("main")
+    while venue.weight()[0] <= 720:
+        venue.open_orders("main")
+    w.alert("close", "a2")
+    assert w.trade().state is TradeState.CLOSED
+    w.alert("sell", "a3")
+    assert w.trade().state is TradeState.REFUSED
+    assert w.trade().why_closed.startswith("request_weight: hyperliquid: weight_last_minute ")
+    w.system.clock.sleep(61)
+    w.alert("sell", "a4")
+    assert w.trade().state is TradeState.OPEN
+
+
+def test_what_an_entry_and_a_close_weigh(world):
+    """So much that the share kept for closes bears one more entry: 720 and what it weighs is still within 1200."""
+    w = world()
+    venue = w.system.venues.of("main")
+    w.minutes(2)
+    before = venue.weight()[0]
+    w.alert("buy", "a1")
+    entry = venue.weight()[0] - before
+    w.alert("close", "a2")
+    close = venue.weight()[0] - before - entry
+    assert 200 < entry <= 400
+    assert 100 < close <= 250
+
+
+def test_the_sweep_notes_how_many_requests_an_account_has_left_and_entries_heed_it(world):
+    w = world(requests_left_min="9990")
+    assert 9_990 <= page(w, "main")["requests_left"] <= 10_000
+    w.alert("buy", "a1")
+    assert w.trade().state is TradeState.OPEN
+    w.minutes(65)
+    assert page(w, "main")["requests_left"] < 10_000, "noted again within the hour"
+    assert w.trade().state in ENDED or w.trade().state is TradeState.OPEN
+    w.system.store.batch([_noted(w, "hedge", 9_989)])
+    w.alert("close", "a2")
+    w.alert("sell", "a3")
+    assert w.trade().why_closed == "requests_left: hedge: requests_left 9989 < requests_left_min 9990: kept for closes"
+
+
+def _noted(w: Any, account: str, left: int) -> Any:
+    from twinleg.engine.ports import Merge
+
+    return Merge("accounts", account, {"requests_left": left})
+
+
+def test_too_few_are_said(world):
+    w = world(requests_left_min="20000")
+    assert len(w.events("warned")) == 2
+    assert all("< requests_left_min 20000: nothing is entered" in told for told in w.events("warned"))
+    w.alert("buy", "a1")
+    assert w.trade().state is TradeState.REFUSED
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_close_that_is_one_request_too_many_is_sent_again_only_after_a_while(world, count):
+    w = world()
+    w.alert("buy", "a1")
+    w.fault(kind="429", address=w.address("main"), path="/exchange", count=count)
+    w.alert("close", "a2")
+    w.minutes()
+    assert w.trade().state is TradeState.CLOSED
+    actions = w.system.store.query("actions", {"account": "main", "kind": "PlaceReduction"}, order_by="created_at")
+    times = [a.data["created_at"] for a in actions]
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert len(waits) == count
+    assert all(wait >= timedelta(seconds=min(2.0**n, 10) / 2) for n, wait in enumerate(waits, 1))
