@@ -150,6 +150,7 @@ def settings_text(url: str, pairs: Sequence[tuple[str, str, str]]) -> str:
         '[strategies.macd]\nkind = "macd"\n[strategies.tradingview]\nkind = "tradingview"\n'
         '[webhook]\nsecret = "TWINLEG_WEBHOOK_SECRET"\n[storage]\npath = "unused.sqlite"\n'
         '[limits]\nbudget_percent = "1"\nopen_trades_max = 20\nentries_per_hour_max = 60\nentries_per_day_max = 60\n'
+        "request_weight_percent_max = 100\n"
     )
 
 
@@ -321,7 +322,7 @@ class Desk:
     def alert(self, coin: str, action: str, id: str) -> dict[str, Work]:
         """An alert through webhook, signal and execute."""
         clock: Any = self.system.clock
-        clock.advance_to(clock.now() + timedelta(seconds=1))
+        clock.advance_to(clock.now() + timedelta(seconds=25))  # a minute takes the requests of three entries
         body = alert_json(coin, action, clock.now(), id)
         webhook, delivered = self.call("webhook", body, path="/paper"), self.deliver()
         (signal,), (execute,) = delivered["alerts"], delivered["intents"] + delivered["closes"]
