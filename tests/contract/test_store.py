@@ -22,6 +22,7 @@ from twinleg.adapters.local.sqlite import Database
 from twinleg.adapters.local.store import SqliteStore
 from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, Unavailable
 from twinleg.engine.ports import Check, Create, Exists, Merge, Replace, Steps, Store
+from twinleg.simulate.store import Documents, MemoryStore
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -38,6 +39,10 @@ def _memory(request: pytest.FixtureRequest, steps: Steps) -> SqliteStore:
     return SqliteStore(":memory:", steps)
 
 
+def _simulated(request: pytest.FixtureRequest, steps: Steps) -> MemoryStore:
+    return MemoryStore(Documents(), steps)
+
+
 def _firestore(request: pytest.FixtureRequest, steps: Steps) -> Any:
     host = request.getfixturevalue("firestore_host")
     from twinleg.adapters.gcp.firestore import FirestoreStore
@@ -48,6 +53,7 @@ def _firestore(request: pytest.FixtureRequest, steps: Steps) -> Any:
 ADAPTERS: dict[str, Callable[[pytest.FixtureRequest, Steps], Any]] = {
     "sqlite file": _file,
     "sqlite memory": _memory,
+    "simulated": _simulated,
     "firestore": _firestore,
 }
 

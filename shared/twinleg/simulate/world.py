@@ -13,8 +13,6 @@ from typing import Any
 
 from twinleg import entry, wire
 from twinleg.adapters.local.secrets import MappingSecrets
-from twinleg.adapters.local.sqlite import MEMORY, Database
-from twinleg.adapters.local.store import SqliteStore
 from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
 from twinleg.bootstrap import Once, System, account_addresses, paper_key, paper_secrets
 from twinleg.domain.candles import MINUTE, Candle, ms_from_utc
@@ -36,6 +34,7 @@ from twinleg.simulate.kernel import Kernel, KernelClock, Killed
 from twinleg.simulate.network import Network
 from twinleg.simulate.people import People, alerts
 from twinleg.simulate.queue import Message, SimulatedQueue
+from twinleg.simulate.store import Documents, MemoryStore
 from twinleg.simulate.watch import Watch
 
 HISTORY = 40
@@ -138,7 +137,7 @@ class World:
         self.lines: list[tuple[datetime, str, str]] = []
         self.network = Network(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
         self.queue = SimulatedQueue(self.kernel, self.dice, self._push, frozenset(SUBSCRIPTIONS))
-        self.database = Database(MEMORY)
+        self.documents = Documents()
         self.settings = parse(drawn_settings(self.coins, self.draw, plan.limits), {})
         self.secrets = MappingSecrets(paper_secrets(self.settings))
         self.meta = json.loads(self.venue.reply("/info", {"type": "meta"}).text)
@@ -237,10 +236,8 @@ class World:
             self.watch.look(self.kernel.now, cancelled=action["type"] in ("cancel", "cancelByCloid"))
             return
         signer = self.venue.engine.signer(asked) or ""
-        row = self.database.read(
-            "SELECT data FROM documents WHERE collection = 'actions' AND id = ?", (f"{signer}:{nonce}",)
-        )
-        kept = bool(row) and (action["type"] == "noop" or json.dumps(body.decode())[1:-1] in row[0][0])
+        text = self.documents.text("actions", f"{signer}:{nonce}")
+        kept = text is not None and (action["type"] == "noop" or json.dumps(body.decode())[1:-1] in text)
         if not kept and self.emergency_signers & {signer} and _only_reduces(action):
             self.later[f"{signer}:{nonce}"] = (self.kernel.now, records_of(body))
         elif not kept:
@@ -377,7 +374,7 @@ class World:
         system = SimulatedSystem(
             settings=self.settings,
             clock=KernelClock(self.kernel, skew_seconds, tick_ms),
-            make_store=Once(lambda: SqliteStore(self.database, steps)),
+            make_store=Once(lambda: MemoryStore(self.documents, steps)),
             make_bus=Once(lambda: self.queue.bus(steps)),
             secrets=self.secrets,
             steps=steps,
@@ -434,9 +431,9 @@ class World:
 
     def note_control(self) -> None:
         """Keep the trading state, if it is another than the last one kept."""
-        rows = self.database.read("SELECT data FROM documents WHERE collection = ? AND id = ?", ("control", CONTROL_ID))
-        if rows and rows[0][0] != self._control_text:
-            self._control_text = rows[0][0]
+        text = self.documents.text("control", CONTROL_ID)
+        if text is not None and text != self._control_text:
+            self._control_text = text
             found = self.person.store.get("control", CONTROL_ID)
             control = read_control(found.data if found else None)
             if not self.control or self.control[-1][1] != control.state.value:
