@@ -52,14 +52,14 @@ def test_steps_that_only_faults_show_are_enumerated_too(monkeypatch: pytest.Monk
 
 def test_a_wrong_proof_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were an action without a verdict taken for one that never ran, its order would be placed again."""
-    honest = orderpath.first_verdict
+    honest = orderpath.judged
 
-    def credulous(record: orderpath.ActionRecord, verdict: Verdict) -> orderpath.ActionRecord:
+    def credulous(record: orderpath.ActionRecord, sent: orderpath.Sent, verdict: Verdict) -> orderpath.ActionRecord:
         if verdict.outcome is Outcome.UNKNOWN:
             return record.model_copy(update={"state": orderpath.ActionState.NEVER_RAN})
-        return honest(record, verdict)
+        return honest(record, sent, verdict)
 
-    monkeypatch.setattr(orderpath, "first_verdict", credulous)
+    monkeypatch.setattr(orderpath, "judged", credulous)
     total = enumerated(Choice("execute", ("market",), ("once",), ("answer_lost",), pairs=False, hidden=False), jobs=1)
     assert any(text.startswith("ONCE") for texts in total.failed.values() for text in texts)
 

@@ -10,7 +10,7 @@ from twinleg.domain.orders import LegRole, OrderKind
 from twinleg.domain.trades import TradeState
 from twinleg.engine import closing, legs, orderpath, ports, protect, saga, sweep
 from twinleg.engine.legs import read_leg, venue_of
-from twinleg.engine.orderpath import ActionState, OrderPath
+from twinleg.engine.orderpath import ActionState, OrderPath, Sent
 from twinleg.engine.ports import Create, Noop, Outcome, Replace
 from twinleg.simulate.faults import Chosen, Dice
 from twinleg.simulate.run import quieten
@@ -79,14 +79,14 @@ def nonce_from_the_clock(patch: Patch) -> None:
 
 def signed_again_after_a_timeout(patch: Patch) -> None:
     """No answer is taken for no order: the next attempt is signed at once."""
-    first = orderpath.first_verdict
+    honest = orderpath.judged
 
-    def hasty(record: Any, verdict: Any) -> Any:
-        if verdict.outcome is Outcome.UNKNOWN:
+    def hasty(record: Any, sent: Sent, verdict: Any) -> Any:
+        if sent is Sent.FIRST and verdict.outcome is Outcome.UNKNOWN:
             return record.model_copy(update={"state": ActionState.NEVER_RAN, "reason": verdict.reason})
-        return first(record, verdict)
+        return honest(record, sent, verdict)
 
-    patch.setattr(orderpath, "first_verdict", hasty)
+    patch.setattr(orderpath, "judged", hasty)
 
 
 def noop_by_another_signer(patch: Patch) -> None:
@@ -100,15 +100,15 @@ def noop_by_another_signer(patch: Patch) -> None:
 
 def expired_copy_taken_for_proof(patch: Patch) -> None:
     """The stored bytes are sent again however late, and that they are expired by then means that they never ran."""
-    later = orderpath.later_verdict
+    honest = orderpath.judged
 
-    def proof(record: Any, verdict: Any) -> Any:
+    def proof(record: Any, sent: Sent, verdict: Any) -> Any:
         if verdict.outcome is Outcome.EXPIRED:
             return record.model_copy(update={"state": ActionState.NEVER_RAN, "reason": verdict.reason})
-        return later(record, verdict)
+        return honest(record, sent, verdict)
 
     patch.setattr(OrderPath, "_may_resend", lambda path, record, venue: record.expires_at is not None)
-    patch.setattr(orderpath, "later_verdict", proof)
+    patch.setattr(orderpath, "judged", proof)
 
 
 # -- the two legs --------------------------------------------------------------------------------

@@ -5,25 +5,21 @@ from datetime import UTC, datetime
 import pytest
 
 from twinleg.domain.orders import AckState, OrderAck
-from twinleg.engine.orderpath import (
-    ActionRecord,
-    ActionState,
-    fence_verdict,
-    first_verdict,
-    later_verdict,
-)
+from twinleg.engine.orderpath import FINAL, ActionRecord, ActionState, Sent, judged
 from twinleg.engine.ports import Outcome, SignerRole, Verdict
 
 S, O = ActionState, Outcome  # noqa: E741
+EXPIRED, REFUSED, FENCING = "expired_copy_sent", "refused_copy_sent", "noop_unanswered"
 
 
-def record(**changes: object) -> ActionRecord:
+def record(*flags: str, **changes: object) -> ActionRecord:
     base = ActionRecord(
         id="0xa:1", state=S.WRITTEN, kind="PlaceEntry", account="main", market="hyperliquid:BTC", trade_id="t",
         adds_exposure=True, client_order_ids=("0x1",), signer="0xa", role=SignerRole.EXECUTE, nonce=1,
         expires_at=datetime(2025, 1, 1, tzinfo=UTC), body="{}", created_at=datetime(2025, 1, 1, tzinfo=UTC),
+        reason="before",
     )  # fmt: skip
-    return base.model_copy(update=changes)
+    return base.model_copy(update=dict.fromkeys(flags, True) | changes)
 
 
 def answer(outcome: Outcome) -> Verdict:
@@ -31,64 +27,77 @@ def answer(outcome: Outcome) -> Verdict:
     return Verdict(outcome=outcome, acks=acks, reason="said so")
 
 
-@pytest.mark.parametrize(
-    ("outcome", "state"),
-    [
-        (O.ACCEPTED, S.ACCEPTED),
-        (O.REJECTED, S.REJECTED),
-        (O.MALFORMED, S.REJECTED),
-        (O.UNKNOWN_SIGNER, S.REJECTED),
-        (O.NONCE_TOO_LOW, S.REJECTED),
-        (O.THROTTLED, S.NEVER_RAN),
-        (O.EXPIRED, S.NEVER_RAN),
-        (O.DUPLICATE, S.ARRIVED),
-        (O.UNKNOWN, S.WRITTEN),
-    ],
-)
-def test_the_answer_to_the_only_copy(outcome, state):
-    assert first_verdict(record(), answer(outcome)).state is state
+ACCEPTED = {"state": S.ACCEPTED, "acks": (OrderAck(state=AckState.FILLED),)}
+REJECTED = {"state": S.REJECTED, "reason": "said so"}
+NEVER_RAN = {"state": S.NEVER_RAN, "reason": "said so"}
+ARRIVED = {"state": S.ARRIVED, "duplicate_seen": True}
+NOTHING: dict[str, object] = {}
+
+TABLE = [
+    # The only copy ever sent.
+    ("accepted", Sent.FIRST, (), O.ACCEPTED, ACCEPTED),
+    ("refused as an action", Sent.FIRST, (), O.REJECTED, REJECTED),
+    ("malformed", Sent.FIRST, (), O.MALFORMED, REJECTED),
+    ("unknown signer", Sent.FIRST, (), O.UNKNOWN_SIGNER, REJECTED),
+    ("nonce too low", Sent.FIRST, (), O.NONCE_TOO_LOW, REJECTED),
+    ("429", Sent.FIRST, (), O.THROTTLED, NEVER_RAN),
+    ("too late", Sent.FIRST, (), O.EXPIRED, NEVER_RAN),
+    ("duplicate", Sent.FIRST, (), O.DUPLICATE, ARRIVED),
+    ("5xx or silence", Sent.FIRST, (), O.UNKNOWN, {"reason": "said so"}),
+    # A copy when another may have arrived, or may still.
+    ("accepted", Sent.AGAIN, (), O.ACCEPTED, ACCEPTED),
+    ("accepted after a refused copy", Sent.AGAIN, (REFUSED,), O.ACCEPTED, ACCEPTED),
+    ("accepted after an expired copy", Sent.AGAIN, (EXPIRED,), O.ACCEPTED, ACCEPTED),
+    ("accepted after an unanswered noop", Sent.AGAIN, (FENCING,), O.ACCEPTED, ACCEPTED),
+    ("refused as an action: the other may run yet", Sent.AGAIN, (), O.REJECTED, {REFUSED: True, "reason": "said so"}),
+    ("too late", Sent.AGAIN, (), O.EXPIRED, {EXPIRED: True}),
+    ("duplicate: the other ran", Sent.AGAIN, (), O.DUPLICATE, ARRIVED),
+    ("duplicate after our own expired copy", Sent.AGAIN, (EXPIRED,), O.DUPLICATE, {"duplicate_seen": True}),
+    ("duplicate after our own refused copy", Sent.AGAIN, (REFUSED,), O.DUPLICATE, {"duplicate_seen": True}),
+    ("duplicate after an unanswered noop", Sent.AGAIN, (FENCING,), O.DUPLICATE, {"duplicate_seen": True}),
+    ("unknown signer", Sent.AGAIN, (), O.UNKNOWN_SIGNER, NOTHING),
+    ("nonce too low", Sent.AGAIN, (), O.NONCE_TOO_LOW, NOTHING),
+    ("429", Sent.AGAIN, (), O.THROTTLED, NOTHING),
+    ("malformed", Sent.AGAIN, (), O.MALFORMED, NOTHING),
+    ("5xx or silence", Sent.AGAIN, (), O.UNKNOWN, NOTHING),
+    # A noop with the action's nonce. It was written down as unanswered before it was sent.
+    ("accepted", Sent.NOOP, (FENCING,), O.ACCEPTED, {"state": S.NEVER_RAN, FENCING: False, "reason": "fenced by noop"}),
+    (
+        "accepted after an expired copy", Sent.NOOP, (FENCING, EXPIRED), O.ACCEPTED,
+        {"state": S.NEVER_RAN, FENCING: False, "reason": "fenced by noop"},
+    ),
+    (
+        "accepted after a refused copy", Sent.NOOP, (FENCING, REFUSED), O.ACCEPTED,
+        {"state": S.NEVER_RAN, FENCING: False, "reason": "fenced by noop; before"},
+    ),
+    ("duplicate: it arrived", Sent.NOOP, (FENCING,), O.DUPLICATE, {**ARRIVED, FENCING: False}),
+    ("duplicate after our own expired copy", Sent.NOOP, (FENCING, EXPIRED), O.DUPLICATE, NOTHING),
+    ("duplicate after our own refused copy", Sent.NOOP, (FENCING, REFUSED), O.DUPLICATE, NOTHING),
+    ("429: may be asked again", Sent.NOOP, (FENCING,), O.THROTTLED, {FENCING: False}),
+    ("malformed", Sent.NOOP, (FENCING,), O.MALFORMED, {FENCING: False}),
+    ("too late, which it cannot be", Sent.NOOP, (FENCING,), O.EXPIRED, NOTHING),
+    ("refused", Sent.NOOP, (FENCING,), O.REJECTED, NOTHING),
+    ("unknown signer", Sent.NOOP, (FENCING,), O.UNKNOWN_SIGNER, NOTHING),
+    ("nonce too low", Sent.NOOP, (FENCING,), O.NONCE_TOO_LOW, NOTHING),
+    ("5xx or silence", Sent.NOOP, (FENCING,), O.UNKNOWN, NOTHING),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("outcome", "before", "state"),
-    [
-        (O.ACCEPTED, {}, S.ACCEPTED),
-        (O.REJECTED, {}, S.REJECTED),
-        (O.DUPLICATE, {}, S.ARRIVED),
-        (O.DUPLICATE, {"expired_copy_sent": True}, S.WRITTEN),
-        (O.DUPLICATE, {"noop_unanswered": True}, S.WRITTEN),
-        (O.EXPIRED, {}, S.WRITTEN),
-        (O.UNKNOWN_SIGNER, {}, S.WRITTEN),
-        (O.NONCE_TOO_LOW, {}, S.WRITTEN),
-        (O.THROTTLED, {}, S.WRITTEN),
-        (O.MALFORMED, {}, S.WRITTEN),
-        (O.UNKNOWN, {}, S.WRITTEN),
-    ],
-)
-def test_the_answer_to_a_copy_when_an_earlier_one_may_have_arrived(outcome, before, state):
-    after = later_verdict(record(**before), answer(outcome))
-    assert after.state is state
-    assert after.expired_copy_sent == (before.get("expired_copy_sent", False) or outcome is O.EXPIRED)
-    assert after.duplicate_seen == (outcome is O.DUPLICATE)
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row[1]}: {row[0]}")
+def test_what_an_answer_proves(row):
+    _, sent, flags, outcome, changed = row
+    before = record(*flags)
+    assert judged(before, sent, answer(outcome)) == before.model_copy(update=changed)
 
 
-@pytest.mark.parametrize(
-    ("outcome", "before", "state", "unanswered"),
-    [
-        (O.ACCEPTED, {}, S.NEVER_RAN, False),
-        (O.ACCEPTED, {"expired_copy_sent": True}, S.NEVER_RAN, False),
-        (O.DUPLICATE, {}, S.ARRIVED, False),
-        (O.DUPLICATE, {"expired_copy_sent": True}, S.WRITTEN, True),
-        (O.THROTTLED, {}, S.WRITTEN, False),
-        (O.MALFORMED, {}, S.WRITTEN, False),
-        (O.UNKNOWN, {}, S.WRITTEN, True),
-        (O.UNKNOWN_SIGNER, {}, S.WRITTEN, True),
-        (O.NONCE_TOO_LOW, {}, S.WRITTEN, True),
-    ],
-)
-def test_the_answer_to_noop_with_the_actions_nonce(outcome, before, state, unanswered):
-    after = fence_verdict(record(noop_unanswered=True, **before), answer(outcome))
-    assert (after.state, after.noop_unanswered) == (state, unanswered)
+def test_every_answer_to_every_sending_has_its_row():
+    assert {(sent, outcome) for _, sent, _, outcome, _ in TABLE} == {(s, o) for s in Sent for o in Outcome}
+
+
+@pytest.mark.parametrize("flags", [(), (EXPIRED,), (REFUSED,), (FENCING,), (EXPIRED, REFUSED, FENCING)])
+@pytest.mark.parametrize("outcome", [o for o in Outcome if o is not O.ACCEPTED])
+def test_while_another_copy_may_run_nothing_but_an_acceptance_is_the_last_word(flags, outcome):
+    assert judged(record(*flags), Sent.AGAIN, answer(outcome)).state not in FINAL
 
 
 def test_an_order_of_an_action_that_never_ran_counts_as_rejected():

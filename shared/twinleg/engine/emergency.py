@@ -28,7 +28,7 @@ from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import AccountState, OrderKind, OrderRequest, Position, RestingOrder, Side
 from twinleg.engine.closing import CLOSE_SLIPPAGE_BPS_MAX
 from twinleg.engine.legs import crossing_price
-from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS, ActionRecord, OrderPath, first_verdict, record_of
+from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS, ActionRecord, OrderPath, Sent, judged, record_of
 from twinleg.engine.pages import action_document, audit_document
 from twinleg.engine.ports import (
     CancelOrders,
@@ -259,7 +259,7 @@ class Emergency:
         sent = engine.memory.sent
         sent.append(record)
         verdict = venue.send(signed, len(record.client_order_ids))
-        sent[-1] = first_verdict(record, verdict)
+        sent[-1] = judged(record, Sent.FIRST, verdict)
         return verdict
 
     def _say(self, summary: str, action: CancelOrders | PlaceReduction) -> None:

@@ -65,7 +65,8 @@ class ActionState(StrEnum):
     NEVER_RAN = "never_ran"
     """Proved: it did not run and never can. Another attempt may be signed."""
     VANISHED = "vanished"
-    """It arrived, yet no trace of it was found: absence proves nothing for an entry."""
+    """It can run no more, and whether it ran cannot be read: an entry that arrived and left no trace, where absence
+    proves nothing; or a change of margin, leverage or orders that is not answered."""
 
 
 FINAL = frozenset({ActionState.ACCEPTED, ActionState.REJECTED, ActionState.NEVER_RAN, ActionState.VANISHED})
@@ -91,6 +92,8 @@ class ActionRecord(Recorded):
     acks: tuple[OrderAck, ...] = ()
     reason: str = ""
     expired_copy_sent: bool = False
+    refused_copy_sent: bool = False
+    """A copy was refused as an action while another could be under way, which then can have run all the same."""
     noop_unanswered: bool = False
     duplicate_seen: bool = False
     transitions: tuple[str, ...] = ()
@@ -207,8 +210,8 @@ class OrderPath:
             verdict = self._venue(unsent).send(unsent.signed, len(unsent.client_order_ids))
             record, _ = self._load(action_id)
             if not record.final:  # somebody else may have taken it up meanwhile: then ours was not the only copy
-                judge = first_verdict if record == unsent else later_verdict
-                record = self._save(record, judge(record, verdict), verdict.outcome.value)
+                sent = Sent.FIRST if record == unsent else Sent.AGAIN
+                record = self._save(record, judged(record, sent, verdict), verdict.outcome.value)
             self._slow_down(verdict)
             if verdict.outcome is Outcome.UNKNOWN_SIGNER:
                 self._key_refused(unsent, verdict.reason)
@@ -292,6 +295,7 @@ class OrderPath:
             record.expires_at is not None
             and not record.noop_unanswered
             and not record.expired_copy_sent
+            and not record.refused_copy_sent
             and venue.time() < record.expires_at - RESEND_MARGIN
         )
 
@@ -301,7 +305,7 @@ class OrderPath:
         if record.final:
             return record
         verdict = venue.send(record.signed, len(record.client_order_ids))
-        record = self._save(record, later_verdict(record, verdict), f"sent again: {verdict.outcome.value}")
+        record = self._save(record, judged(record, Sent.AGAIN, verdict), f"sent again: {verdict.outcome.value}")
         self._slow_down(verdict)
         return record
 
@@ -311,7 +315,7 @@ class OrderPath:
             return record
         record = self._save(record, record.model_copy(update={"noop_unanswered": True}), "noop written")
         verdict = venue.send(noop, 0)
-        record = self._save(record, fence_verdict(record, verdict), f"noop: {verdict.outcome.value}")
+        record = self._save(record, judged(record, Sent.NOOP, verdict), f"noop: {verdict.outcome.value}")
         self._slow_down(verdict)
         return record
 
@@ -355,9 +359,7 @@ class OrderPath:
                 raise OutcomeUnknown(f"action {record.id} left a trace that was not there before; look again")
             if reading == 0:
                 self._engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
-        arrived = record.state is ActionState.ARRIVED or record.duplicate_seen
-        state = ActionState.VANISHED if arrived else ActionState.NEVER_RAN
-        return self._save(record, record.model_copy(update={"state": state}), "final read, twice: no trace")
+        return self._save(record, _without_trace(record), "final read, twice: no trace")
 
     def _traces(self, record: ActionRecord, venue: Venue) -> bool:
         ids = set(record.client_order_ids)
@@ -390,57 +392,67 @@ def record_of(action: VenueAction, signed: Signed, role: SignerRole, now: dateti
     )
 
 
-def first_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:
-    """What the answer to the only copy ever sent proves."""
-    match verdict.outcome:
-        case Outcome.ACCEPTED:
-            return record.model_copy(update={"state": ActionState.ACCEPTED, "acks": verdict.acks})
-        case Outcome.REJECTED | Outcome.MALFORMED | Outcome.UNKNOWN_SIGNER | Outcome.NONCE_TOO_LOW:
-            return record.model_copy(update={"state": ActionState.REJECTED, "reason": verdict.reason})
-        case Outcome.THROTTLED | Outcome.EXPIRED:
-            return record.model_copy(update={"state": ActionState.NEVER_RAN, "reason": verdict.reason})
-        case Outcome.DUPLICATE:
-            return record.model_copy(update={"state": ActionState.ARRIVED, "duplicate_seen": True})
-        case Outcome.UNKNOWN:
-            return record.model_copy(update={"reason": verdict.reason})
+class Sent(StrEnum):
+    """Which sending an answer belongs to."""
+
+    FIRST = "first"
+    """The only copy of the stored bytes ever sent."""
+    AGAIN = "again"
+    """A copy when another may have arrived, or may still."""
+    NOOP = "noop"
+    """A noop under the action's own nonce and key."""
 
 
-def later_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:
-    """What the answer to a copy proves when an earlier copy may have arrived.
+def judged(record: ActionRecord, sent: Sent, verdict: Verdict) -> ActionRecord:
+    """What the answer to one sending proves: the decision table of the order path, whole.
 
-    A refusal that comes before the nonce is looked at (signer, shape, rate, age) proves nothing of the
-    earlier copy; a refusal of the action itself means that this copy was the first to spend the nonce.
+    What is not in it proves nothing. Of a copy that was not the only one, and of noop, only what names the nonce
+    proves anything. A copy that was refused or came too late may have spent the nonce itself, or may not (venues are
+    not known well enough to say): after it, "duplicate" does not mean that another copy ran.
     """
-    match verdict.outcome:
-        case Outcome.ACCEPTED:
-            return record.model_copy(update={"state": ActionState.ACCEPTED, "acks": verdict.acks})
-        case Outcome.REJECTED:
-            return record.model_copy(update={"state": ActionState.REJECTED, "reason": verdict.reason})
-        case Outcome.DUPLICATE:
-            ambiguous = record.expired_copy_sent or record.noop_unanswered
-            state = record.state if ambiguous else ActionState.ARRIVED
-            return record.model_copy(update={"state": state, "duplicate_seen": True})
-        case Outcome.EXPIRED:
-            return record.model_copy(update={"expired_copy_sent": True})
+    spent_by_a_copy = record.expired_copy_sent or record.refused_copy_sent
+
+    def found(**what: object) -> ActionRecord:
+        return record.model_copy(update=what)
+
+    match sent, verdict.outcome:
+        case Sent.FIRST | Sent.AGAIN, Outcome.ACCEPTED:
+            return found(state=ActionState.ACCEPTED, acks=verdict.acks)
+        case Sent.FIRST, Outcome.REJECTED | Outcome.MALFORMED | Outcome.UNKNOWN_SIGNER | Outcome.NONCE_TOO_LOW:
+            return found(state=ActionState.REJECTED, reason=verdict.reason)
+        case Sent.FIRST, Outcome.THROTTLED | Outcome.EXPIRED:
+            return found(state=ActionState.NEVER_RAN, reason=verdict.reason)
+        case Sent.FIRST, Outcome.DUPLICATE:
+            return found(state=ActionState.ARRIVED, duplicate_seen=True)
+        case Sent.FIRST, Outcome.UNKNOWN:
+            return found(reason=verdict.reason)
+        case Sent.AGAIN, Outcome.REJECTED:
+            return found(refused_copy_sent=True, reason=verdict.reason)
+        case Sent.AGAIN, Outcome.EXPIRED:
+            return found(expired_copy_sent=True)
+        case Sent.AGAIN, Outcome.DUPLICATE if spent_by_a_copy or record.noop_unanswered:
+            return found(duplicate_seen=True)
+        case Sent.AGAIN, Outcome.DUPLICATE:
+            return found(state=ActionState.ARRIVED, duplicate_seen=True)
+        case Sent.NOOP, Outcome.ACCEPTED:
+            reason = f"fenced by noop; {record.reason}" if record.refused_copy_sent else "fenced by noop"
+            return found(state=ActionState.NEVER_RAN, noop_unanswered=False, reason=reason)
+        case Sent.NOOP, Outcome.DUPLICATE if not spent_by_a_copy:
+            return found(state=ActionState.ARRIVED, noop_unanswered=False, duplicate_seen=True)
+        case Sent.NOOP, Outcome.THROTTLED | Outcome.MALFORMED:
+            return found(noop_unanswered=False)
         case _:
             return record
 
 
-def fence_verdict(record: ActionRecord, verdict: Verdict) -> ActionRecord:
-    """What the answer to ``noop`` with the action's nonce proves."""
-    match verdict.outcome:
-        case Outcome.ACCEPTED:
-            return record.model_copy(
-                update={"state": ActionState.NEVER_RAN, "noop_unanswered": False, "reason": "fenced by noop"}
-            )
-        case Outcome.DUPLICATE if not record.expired_copy_sent:
-            return record.model_copy(
-                update={"state": ActionState.ARRIVED, "noop_unanswered": False, "duplicate_seen": True}
-            )
-        case Outcome.THROTTLED | Outcome.MALFORMED:
-            return record.model_copy(update={"noop_unanswered": False})
-        case _:
-            return record
+def _without_trace(record: ActionRecord) -> ActionRecord:
+    """What it proves that an action, past its expiry, left no trace: only of orders, which do leave one."""
+    arrived = record.state is ActionState.ARRIVED or record.duplicate_seen
+    if not record.client_order_ids:
+        return record.model_copy(update={"state": ActionState.VANISHED, "reason": "whether it ran cannot be read"})
+    if record.refused_copy_sent:  # which says who spent the nonce
+        return record.model_copy(update={"state": ActionState.REJECTED})
+    return record.model_copy(update={"state": ActionState.VANISHED if arrived else ActionState.NEVER_RAN})
 
 
 LOUDNESS = {ActionState.REJECTED: logging.WARNING, ActionState.NEVER_RAN: logging.WARNING}

@@ -93,13 +93,17 @@ class StageNetwork(Network):
         return status, text
 
     def _refusal(self, body: bytes, kind: str) -> str:
-        """The venue's words. A refusal that comes after the nonce was looked at spends it."""
-        asked = json.loads(body)
-        if kind in ("expired", "refused"):
-            nonces = self.venue.engine.state.signer_nonces(self.venue.engine.signer(asked) or "")
+        """The venue's words. A refusal that comes after the nonce was looked at spends it, if its switches say so."""
+        asked, state = json.loads(body), self.venue.engine.state
+        refused_spends, expired_spends = (
+            state.switches.rejected_action_spends_nonce, state.switches.expired_action_spends_nonce
+        )  # fmt: skip
+        if kind == "refused" or (kind == "expired" and expired_spends):
+            nonces = state.signer_nonces(self.venue.engine.signer(asked) or "")
             if asked["nonce"] in nonces.spent:
                 return f"Invalid nonce: duplicate nonce {asked['nonce']}"
-            nonces.spend(asked["nonce"])
+            if kind == "expired" or refused_spends:
+                nonces.spend(asked["nonce"])
         return REFUSALS[kind]
 
     def _arrived(self, body: bytes) -> None:
