@@ -245,7 +245,7 @@ def test_an_audit_entry_is_its_event_without_what_it_does_not_have() -> None:
 
 def test_a_decision_is_published_as_it_was_made_also_one_of_before(make_intent: Any) -> None:
     intent = make_intent()
-    kept = {"strategy": "macd", "market": intent.market, "reason": "a crossing", "at": AT}
+    kept = {"strategy": "macd", "market": intent.market, "reason": "a crossing", "at": AT, "cause": "a candle"}
     stored = pages.decision_document(intent, **kept)
     assert pages.message_of(stored) == pages.message_of({"message": stored["z_message"]}) == intent.model_dump_json()
     assert (stored["decision"], stored["status"], stored["main_leverage"]) == ("open", "proposed", 4)

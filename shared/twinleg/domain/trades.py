@@ -74,6 +74,8 @@ class PlacedOrder(Frozen):
     """What its fills say, in base units."""
     filled_price: Decimal = ZERO
     """The average of its fills."""
+    fees_usd: Decimal = ZERO
+    """Of its fills; positive = paid."""
     filled_at: datetime | None = None
     """Of its last fill, by the venue's clock."""
 
@@ -99,6 +101,8 @@ class Leg(Frozen):
     """Of its first fill, by the venue's clock."""
     size_closed: Decimal = ZERO
     exit_price: Decimal = ZERO
+    exited_at: datetime | None = None
+    """Of the last fill that reduced it, whosever order that was, by the venue's clock."""
     fees_usd: Decimal = ZERO
     funding_usd: Decimal = ZERO
     """Positive = paid."""
@@ -173,6 +177,7 @@ class Leg(Frozen):
         entry_size = entry_value = exit_size = exit_value = fees = last_exit_price = ZERO
         last_exit: Purpose | None = None
         entered_at: datetime | None = None
+        exited_at: datetime | None = None
         liquidated = False
         for fill in fills:
             mine, emergency = fill.client_order_id in ours, danger_of(fill.client_order_id) is not None
@@ -192,7 +197,7 @@ class Leg(Frozen):
                 liquidated = liquidated or fill.liquidation
                 exit_size, exit_value = exit_size + size, exit_value + size * fill.price
                 last_exit = ours.get(fill.client_order_id) if fill.client_order_id else None
-                last_exit_price = fill.price
+                last_exit_price, exited_at = fill.price, fill.at
                 if emergency and fill.client_order_id is not None:
                     last_exit = Purpose.EMERGENCY
                     emergencies.setdefault(fill.client_order_id, _emergency_order(fill, fills))
@@ -202,6 +207,7 @@ class Leg(Frozen):
                 "size_filled": entry_size,
                 "entry_price": entry_price,
                 "entered_at": entered_at,
+                "exited_at": exited_at,
                 "size_closed": exit_size,
                 "exit_price": exit_value / exit_size if exit_size else ZERO,
                 "fees_usd": fees,
@@ -244,7 +250,9 @@ def _with_fills(order: PlacedOrder, fills: list[Fill]) -> PlacedOrder:
     if size <= order.filled_size:
         return order
     price = sum((fill.size * fill.price for fill in own), ZERO) / size
-    return order.model_copy(update={"filled_size": size, "filled_price": price, "filled_at": own[-1].at})
+    fees = sum((fill.fee_usd for fill in own), ZERO)
+    said = {"filled_size": size, "filled_price": price, "filled_at": own[-1].at, "fees_usd": fees}
+    return order.model_copy(update=said)
 
 
 class Trade(Recorded):
@@ -276,6 +284,8 @@ class Trade(Recorded):
     gone_seen_at: datetime | None = None
     """When a leg was first read as gone without a fill that explains it."""
     person_since: datetime | None = None
+    history: tuple[str, ...] = ()
+    """Each state it went into since it was proposed, when and why: ``TIME STATE why``."""
     summary: str = ""
 
     @property

@@ -282,11 +282,12 @@ def _plan_page(plan: LegPlan) -> Document:
 
 
 def decision_document(
-    message: HedgedIntent | CloseTrade | None, *, strategy: str, market: str, reason: str, at: datetime
+    message: HedgedIntent | CloseTrade | None, *, strategy: str, market: str, reason: str, at: datetime, cause: str
 ) -> Document:
     """A decision as it is stored. ``z_message`` is what is published, byte for byte, however often."""
     decision = "ignored" if message is None else ("close" if isinstance(message, CloseTrade) else "open")
     return intent_page(message) | {
+        "cause": cause,
         "decided_at": at,
         "decision": decision,
         "market": market,

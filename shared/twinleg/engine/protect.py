@@ -125,7 +125,8 @@ class Protection:
         elif step is ladder.Step.MARGIN:
             role = reading.leg or LegRole.MAIN
             position = positions[0] if role is LegRole.MAIN else positions[1]
-            self._add_margin(trade, version, role, position, main if role is LegRole.MAIN else hedge, limits)
+            state = main if role is LegRole.MAIN else hedge
+            self._add_margin(trade, version, role, position, state, limits, reading.reason)
         elif step is ladder.Step.NOTE:
             self.saga.book.write(trade, version, trade.model_copy(update={"rung": reading.rung.label}))
             if reading.rung is not ladder.Rung.NONE:
@@ -139,6 +140,7 @@ class Protection:
         position: Position | None,
         state: AccountState,
         limits: Limits,
+        reason: str,
     ) -> None:
         leg = trade.leg(role)
         rules = venue_of(self.engine, leg).rules(leg.market)
@@ -146,14 +148,15 @@ class Protection:
         added = trade.model_copy(update={"margin_added": True, "rung": ladder.Rung.MARGIN.label})
         if usd <= 0:
             self.saga.book.write(trade, version, added)
-            self._say(EventKind.WARNED, trade, f"{role_name(role)}: no free collateral to add")
+            self._say(EventKind.WARNED, trade, f"{role_name(role)}: no free collateral to add ({reason})")
             return
         record = self.saga.book.path.perform(
             AddMargin(leg.account, leg.market, usd),
             trade_id=trade.trade_id,
             claim=lambda _: [Replace("trades", trade.trade_id, trade_document(added), version)],
         )
-        self._say(EventKind.MARGIN_ADDED, trade, f"{plain(usd)} USD to the {role_name(role)}: {record.state}")
+        said = f"{plain(usd)} USD to the {role_name(role)}: {record.state} ({reason})"
+        self._say(EventKind.MARGIN_ADDED, trade, said)
         self.done.append(f"added margin to {trade.trade_id}")
 
     def _leave(self, trade: Trade, version: str, reason: str) -> None:

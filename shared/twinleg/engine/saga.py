@@ -29,6 +29,7 @@ from twinleg.domain.orders import (
 )
 from twinleg.domain.trades import Leg, Trade, TradeState
 from twinleg.engine.closing import Closing, asked_to_leave
+from twinleg.engine.gate_words import gate_saw
 from twinleg.engine.keys import keys_expire_at, own_key
 from twinleg.engine.legs import (
     confirmed_leg,
@@ -106,9 +107,9 @@ class Saga:
         waiting = unresolved_actions(self.engine, self.book.path, trade)
         expiries = keys_expire_at(self.engine, keys)
         book = survey(self.engine, trade, control, desk, self.book.slots(trade), expiries, waiting)
-        verdict = review(trade.intent, book)
+        verdict, saw = review(trade.intent, book), gate_saw(trade.intent, book)
         if isinstance(verdict, Refused):
-            return self._refuse(trade, version, verdict.code, verdict.reason)
+            return self._refuse(trade, version, verdict.code, verdict.reason, saw)
         approved = trade.to(
             TradeState.APPROVED,
             main=_approved_leg(trade.main, verdict.main),
@@ -125,7 +126,7 @@ class Saga:
             *self.book.slot_writes(trade, trade.trade_id),
             self.book.desk_write(counted, desk_version),
             Check("control", "trading", control_version),
-            self.book.intent_status(trade, "approved", verdict.reason),
+            self.book.intent_status(trade, "approved", verdict.reason, saw),
             *keys.values(),
         )
         self.engine.announce(
@@ -137,9 +138,9 @@ class Saga:
         )
         return None
 
-    def _refuse(self, trade: Trade, version: str, code: str, reason: str) -> None:
+    def _refuse(self, trade: Trade, version: str, code: str, reason: str, saw: str = "") -> None:
         """End a trade that holds nothing, giving back what it claimed."""
-        writes: list[Write] = [self.book.intent_status(trade, f"refused: {code}", reason)]
+        writes: list[Write] = [self.book.intent_status(trade, f"refused: {code}", reason, saw)]
         if trade.state is not TradeState.PROPOSED:
             desk, desk_version = self.book.desk()
             left = desk.model_copy(update={"open_trades": [t for t in desk.open_trades if t != trade.trade_id]})

@@ -55,7 +55,7 @@ def on_candle(engine: Engine, message: CandleClosed) -> str:
         strategy = engine.desk.strategies[name]
         signal = strategy.strategy.decide(plan.market, candles) if strategy.strategy else None
         if signal is not None:
-            said.append(act_on(engine, plan, strategy, signal, candles))
+            said.append(act_on(engine, plan, strategy, signal, candles, cause=_candle_words(message)))
     since_fetched = (engine.now() - message.received_at).total_seconds()
     measure("candle_to_signal_seconds", since_fetched)
     return "; ".join(said) or "no signal"
@@ -90,7 +90,7 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
         exit_wanted = wanted
         return act_once(
             engine, id, strategy.name, plan, lambda: _exit(engine, plan, alert, exit_wanted, trigger),
-            received_at=alert.received_at,
+            received_at=alert.received_at, cause=_alert_words(alert),
         )  # fmt: skip
     stored = engine.store.get("markets", plan.market)
     signal = Signal(
@@ -104,7 +104,10 @@ def on_alert(engine: Engine, message: AlertMessage) -> str:
     )
     candles = candles_until(rows_of(stored), engine.now(), engine.desk.window)
     reverse = alert.action in (AlertAction.REVERSE_TO_LONG, AlertAction.REVERSE_TO_SHORT)
-    return act_on(engine, plan, strategy, signal, candles, reverse=reverse, received_at=alert.received_at)
+    return act_on(
+        engine, plan, strategy, signal, candles,
+        reverse=reverse, received_at=alert.received_at, cause=_alert_words(alert),
+    )  # fmt: skip
 
 
 def act_on(
@@ -116,6 +119,7 @@ def act_on(
     *,
     reverse: bool = False,
     received_at: datetime | None = None,
+    cause: str,
 ) -> str:
     """Same direction as held: ignored. Opposite: close, or reverse if asked to. Nothing held: open."""
 
@@ -130,7 +134,7 @@ def act_on(
         return _closing(held, Decimal(1), f"opposite signal of {signal.strategy}", signal.trigger)
 
     id = intent_id(signal.strategy, signal.market, signal.trigger)
-    return act_once(engine, id, signal.strategy, plan, decide, received_at=received_at)
+    return act_once(engine, id, signal.strategy, plan, decide, received_at=received_at, cause=cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +153,21 @@ def act_once(
     decide: Callable[[], Decision],
     *,
     received_at: datetime | None = None,
+    cause: str,
 ) -> str:
     """Decide once, for ever: the decision is recorded under an id made of what caused it, then published.
 
     A signal or alert delivered again finds the decision and publishes it again as it was made, which
     execution finds done; it never decides anew against a position that has changed since. *received_at* is when an
-    alert behind it came in: how long it took from there is measured.
+    alert behind it came in: how long it took from there is measured. *cause* is the candle or alert in words.
     """
     stored = engine.store.get("intents", id)
     if stored is None:
         decision = decide()
         data = decision_document(
-            decision.message, strategy=strategy, market=plan.market, reason=decision.reason, at=engine.now()
-        )
+            decision.message, strategy=strategy, market=plan.market, reason=decision.reason, at=engine.now(),
+            cause=cause,
+        )  # fmt: skip
         try:
             engine.store.create("intents", id, data)
         except Exists:
@@ -186,6 +192,24 @@ def _publish(engine: Engine, data: Document) -> str:
         key = account_market(intent.main.account, intent.market)
         engine.bus.publish(Topic.INTENTS, body, key=key, attributes={"ordering_key": key, "kind": "intent"})
     return str(data["summary"])
+
+
+def _candle_words(message: CandleClosed) -> str:
+    c = message.candle
+    return (
+        f"candle of {message.market} closed at {message.closed_at:%Y-%m-%dT%H:%M:%SZ}: open {plain(c.open)}, "
+        f"high {plain(c.high)}, low {plain(c.low)}, close {plain(c.close)}, volume {plain(c.volume)}; "
+        f"received {message.received_at:%H:%M:%S}"
+    )
+
+
+def _alert_words(alert: AlertReceived) -> str:
+    fired = f"fired {alert.fired_at:%Y-%m-%dT%H:%M:%SZ}, " if alert.fired_at else ""
+    price = f" at {plain(alert.price)}" if alert.price is not None else ""
+    return (
+        f"alert {alert.alert_id} (known by its {alert.id_source}): {alert.action} {alert.market_ticker}{price}; "
+        f"{fired}received {alert.received_at:%Y-%m-%dT%H:%M:%SZ}"
+    )
 
 
 def holding(engine: Engine, plan: MarketPlan) -> Trade | None:

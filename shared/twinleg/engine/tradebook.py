@@ -55,7 +55,10 @@ class TradeBook:
             raise Conflict(f"trade {before.trade_id}: {exists}") from exists
 
     def _writes(self, before: Trade, version: str, after: Trade) -> list[Write]:
-        noted = after.model_copy(update={"updated_at": self.engine.now(), "summary": summary_of(after)})
+        now = self.engine.now()
+        noted = after.model_copy(
+            update={"updated_at": now, "summary": summary_of(after), "history": _history(before, after, now)}
+        )
         writes: list[Write] = [Replace("trades", noted.trade_id, trade_document(noted), version)]
         known = {o.client_order_id: o for leg in before.legs for o in leg.orders}
         ends = noted.state in ENDED
@@ -119,11 +122,13 @@ class TradeBook:
             trade = trade.with_leg(leg)
         return trade
 
-    def intent_status(self, trade: Trade, status: str, reason: str) -> Write:
-        """What became of the intent, beside the decision it was."""
+    def intent_status(self, trade: Trade, status: str, reason: str, gate_saw: str = "") -> Write:
+        """What became of the intent, beside the decision it was, and by which numbers it was judged."""
         id = trade.intent.intent_id
         stored = self.engine.store.get("intents", id)
         data = dict(stored.data) if stored else intent_page(trade.intent)
+        if gate_saw:
+            data["gate_saw"] = gate_saw
         return Replace(
             "intents", id, data | {"status": status, "status_reason": reason, "summary": f"{status}: {reason}"}
         )
@@ -167,6 +172,14 @@ def summary_of(trade: Trade) -> str:
         f"on {main.account}, hedge {plain(hedge.size_filled or hedge.size_approved)} on {hedge.account}"
     )
     return f"{text}: {trade.why_closed}" if trade.why_closed else text
+
+
+def _history(before: Trade, after: Trade, now: datetime) -> tuple[str, ...]:
+    """What the trade went through, with the step from *before* to *after* if it is one into another state."""
+    if before.state is after.state and before.why_closed == after.why_closed:
+        return before.history
+    why = after.why_closed if after.why_closed != before.why_closed else ""
+    return (*before.history, f"{now.isoformat()} {after.state} {why}".rstrip())
 
 
 def _placed(
