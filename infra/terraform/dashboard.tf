@@ -5,6 +5,7 @@ locals {
 
   figure_charts = [
     { figure = "margin_ratio", low = true, title = "Account value per maintenance margin, lowest" },
+    { figure = "liquidation_error_percent", low = false, title = "Liquidation price, the venue's off our own (% of the mark)" },
     { figure = "hedge_drift_percent", low = false, title = "Hedge off the size wanted, highest (%)" },
     { figure = "unhedged_seconds", low = false, title = "A leg stood alone (s)" },
     { figure = "hedge_effectiveness", low = true, title = "How much of the main leg's result the hedge cancelled out" },

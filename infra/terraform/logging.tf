@@ -99,6 +99,7 @@ locals {
     hedge_effectiveness         = { unit = "1", about = ["market"], text = "How much of the main leg's result its hedge cancelled out" }
     sweep_seconds               = { unit = "s", about = ["function"], text = "How long a sweep took" }
     margin_ratio                = { unit = "1", about = ["account"], text = "Account value per maintenance margin" }
+    liquidation_error_percent   = { unit = "%", about = ["account"], text = "The venue's liquidation price off our own, worst position" }
     hedge_drift_percent         = { unit = "%", about = [], text = "How far the worst hedge is off the size wanted" }
   }
 

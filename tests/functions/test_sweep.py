@@ -358,6 +358,11 @@ def test_each_sweep_leaves_accounts_books_and_positions_a_person_can_read(world)
     assert D(held["size"]) == w.position("main")
     assert D("0.3") < D(held["liquidation_distance"]) < D("0.35")
     assert held["owner"] == w.trade().trade_id
+    for figures in (held, store.get("positions", f"main:{w.market}").data):  # ours beside the venue's, and the error
+        assert abs(D(figures["own_liquidation_price"]) - D(figures["liquidation_price"])) < D("0.001")
+        assert D(figures["liquidation_error_percent"]) < D("0.00001")
+    assert account["own_margin_ratio"] == account["margin_ratio"]
+    assert D(account["liquidation_error_percent"]) < D("0.00001")
     assert store.get("books", "hedge").data["z_positions"][0]["owner"] == w.trade().trade_id
     position = store.get("positions", f"main:{w.market}").data
     assert position["owner"] == w.trade().trade_id

@@ -25,10 +25,11 @@ from twinleg.engine.pages import UNSWEPT, trade_document
 from twinleg.engine.ports import Create, Document, Exists, Merge, Replace, Store, Stored, Write
 from twinleg.engine.watch import Reading
 from twinleg.risk.ladder import fraction_left
+from twinleg.risk.own_figures import OwnFigures, OwnPrice
 
 LINES_MAX = 600
 POSITIONS_MAX = 1000
-"""Of one document: together well under the 1 MiB that one may have (a line is about 450 bytes, a position 350)."""
+"""Of one document: together well under the 1 MiB that one may have (a line is about 450 bytes, a position 430)."""
 TAKEN_BACK_MAX = 100
 """Marks of trades taken back in one commit; the others are looked at again in the next sweep."""
 PAGES_MAX = 300
@@ -38,7 +39,9 @@ REMEMBERED = (
     "mode", "day", "day_started_at", "equity_day_start_usd", "equity_peak_usd", "unreadable_sweeps", "foreign",
 )  # fmt: skip
 """What of an account must outlive the sweep; its page has it too, for when the book is lost."""
-FIGURES = ("equity_usd", "free_usd", "margin_used_usd", "margin_ratio", "liquidation_distance", "day_pnl_usd")
+FIGURES = (
+    "equity_usd", "free_usd", "margin_used_usd", "margin_ratio", "own_margin_ratio", "liquidation_distance", "liquidation_error_percent", "day_pnl_usd",
+)  # fmt: skip
 
 NOTED = ("requests_left",)
 """What is asked of the venue only once in a while, kept until then."""
@@ -253,6 +256,7 @@ def memory_of(
     parts: Sequence[Part],
     now: datetime,
     turn: int,
+    own: OwnFigures,
     noted: Document | None = None,
 ) -> Document:
     """The account's figures and what must be remembered of it; *noted* is what is asked only once in a while."""
@@ -273,7 +277,9 @@ def memory_of(
         "free_usd": plain(state.free_usd),
         "margin_used_usd": plain(state.margin_used_usd),
         "margin_ratio": plain(cents(ratio, 4)) if ratio is not None else None,
+        "own_margin_ratio": plain(cents(own.margin_ratio, 4)) if own.margin_ratio is not None else None,
         "liquidation_distance": plain(cents(min(distances))) if distances else None,
+        "liquidation_error_percent": plain(cents(own.error_percent)) if own.error_percent is not None else None,
         "day": day,
         "equity_day_start_usd": plain(start),
         "day_started_at": before.get("day_started_at", state.at) if same_day else state.at,
@@ -368,14 +374,16 @@ def fill_positions(
     reading: Reading,
     owner: Callable[[Position], str],
     at_entry: Callable[[Position], Decimal | None],
+    own: Mapping[str, OwnPrice],
 ) -> None:
     """Put the positions into the book's documents, and beside them the pages of those that changed."""
     rows: list[tuple[Document, Merge | None]] = []
     for market in dict.fromkeys([*sorted(reading.positions), *book.positions]):
         position = reading.positions.get(market)
         before = book.positions.get(market, {})
-        row = _row(position, owner, at_entry, reading.orders.get(market, ()), before) if position else {}
-        stops = row["stops"] if row else _stops(reading.orders.get(market, ()))
+        orders = reading.orders.get(market, ())
+        row = _row(position, owner, at_entry, orders, before, own.get(market)) if position else {}
+        stops = row["stops"] if row else _stops(orders)
         changed = any(before.get(name) != row.get(name) for name in ("size", "stops", "left_percent"))
         page = _page(book.account, market, stops, row, reading.state) if changed or not row else None
         rows.append((row, page))
@@ -407,6 +415,7 @@ def _row(
     at_entry: Callable[[Position], Decimal | None],
     orders: Sequence[RestingOrder],
     before: Mapping[str, Any],
+    own: OwnPrice | None,
 ) -> Document:
     distance, ratio = position.liquidation_distance, position.margin_ratio
     left = fraction_left(at_entry(position), position)
@@ -417,6 +426,8 @@ def _row(
         "mark_price": plain(position.mark_price),
         "unrealised_usd": plain(position.unrealised_usd),
         "liquidation_price": plain(position.liquidation_price) if position.liquidation_price else None,
+        "own_liquidation_price": plain(cents(own.liquidation_price)) if own and own.liquidation_price else None,
+        "liquidation_error_percent": plain(cents(own.error_percent)) if own else None,
         "liquidation_distance": plain(cents(distance)) if distance is not None else None,
         "margin_ratio": plain(cents(ratio, 4)) if ratio is not None else None,
         "left_percent": bucket(left, before.get("left_percent")),
@@ -464,6 +475,8 @@ def _page(
             "at": state.at,
             "entry_price": row.get("entry_price"),
             "liquidation_price": row.get("liquidation_price"),
+            "own_liquidation_price": row.get("own_liquidation_price"),
+            "liquidation_error_percent": row.get("liquidation_error_percent"),
             "summary": f"{account} {market}: {size}, stop {', '.join(stops) or 'none'}{share}",
         },
     )

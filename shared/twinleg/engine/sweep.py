@@ -23,6 +23,7 @@ from functools import partial
 from twinleg.domain.control import CONTROL_ID, Control, Halt
 from twinleg.domain.errors import Conflict, InvariantBroken, TwinlegError, Unavailable
 from twinleg.domain.ids import account_market, client_order_id
+from twinleg.domain.markets import MarketRules
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import OrderKind, OrderRequest, Position, Purpose, RestingOrder, Side
@@ -60,6 +61,7 @@ from twinleg.engine.system import Engine
 from twinleg.engine.watch import Reading, Readings, at_rest, is_quiet
 from twinleg.logs import stack_of
 from twinleg.risk import breakers, ladder
+from twinleg.risk.own_figures import OwnFigures, own_figures
 
 log = logging.getLogger("twinleg")
 
@@ -117,6 +119,8 @@ class Sweep:
         self.seen: dict[str, Seen] = {}
         self.noted: dict[str, Document] = {}
         """What was asked of the venue beside the sweep, by account."""
+        self.own: dict[str, OwnFigures] = {}
+        """Each account by our own arithmetic."""
         self.holders: dict[tuple[str, str], Watched] = {}
         """The trade that holds an account's market, as far as lines and the trades read in this sweep say."""
 
@@ -462,8 +466,10 @@ class Sweep:
             carry_positions(book, parts)
             plans[name] = parts, memory_unread(book, now, self._turn)
             return
-        fill_positions(book, parts, reading, self._owner_id, self._distance_at_entry)
-        plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn, self.noted.get(name))
+        own = own_figures(reading.state, partial(self._rules, name))
+        self.own[name] = own
+        fill_positions(book, parts, reading, self._owner_id, self._distance_at_entry, own.prices)
+        plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn, own, self.noted.get(name))
 
     def _pages(self, plans: dict[str, Plan]) -> set[str]:
         """The accounts whose page is written: those with news; else one, due or in its turn, when nothing else is."""
@@ -497,11 +503,20 @@ class Sweep:
         place = (position.account, position.market)
         return next((g.entry_liquidation_distance for g in legs if (g.account, g.market) == place), None)
 
+    def _rules(self, account: str, market: str) -> MarketRules | None:
+        """A market's rules as the process knows them; None for one that the venue lists no more."""
+        try:
+            return self.engine.venues.of(account).rules(market)
+        except TwinlegError:
+            return None
+
     def _measure(self, started: datetime) -> None:
-        """A line for the sweep, one for each account, and one for the worst hedge."""
+        """A line for the sweep, two for each account, and one for the worst hedge."""
         for name, reading in self.readings.items():
             if reading and reading.state.margin_ratio is not None:
                 measure("margin_ratio", reading.state.margin_ratio, account=name)
+            if name in self.own and (error := self.own[name].error_percent) is not None:
+                measure("liquidation_error_percent", error, account=name)
         drifts = [abs(drift) for trade in self.holders.values() if (drift := self._drift(trade)) is not None]
         if drifts:
             measure("hedge_drift_percent", max(drifts))
