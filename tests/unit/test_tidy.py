@@ -216,7 +216,7 @@ def test_dev_lists_its_commands() -> None:
     assert shown.returncode == 0 and dev().stdout == shown.stdout
     listed = set(re.findall(r"^  (\w+) ", shown.stdout, flags=re.MULTILINE))
     carried_out = set(re.findall(r"^  (\w+)\) ", (ROOT / "dev").read_text(), flags=re.MULTILINE))
-    assert listed == {"setup", "demo", "run", "test", "checkov", "pins"} <= carried_out
+    assert listed == {"setup", "demo", "run", "test", "checkov", "mutants", "pins"} <= carried_out
 
 
 def test_dev_refuses_a_command_it_does_not_have() -> None:
