@@ -231,12 +231,12 @@ class Changed(importlib.abc.MetaPathFinder):
     def __init__(self, subject: Subject, mutant: Mutant) -> None:
         self.subject, self.mutant = subject, mutant
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> Any:
+    def find_spec(self, fullname: str, *_: object) -> Any:
         if fullname != self.subject.module.__name__:
             return None
         changed = compile(self.mutant.applied(self.subject.source), self.subject.path, "exec")
         loader = importlib.machinery.SourceFileLoader(fullname, self.subject.path)
-        loader.get_code = lambda fullname: changed  # type: ignore[method-assign, assignment]
+        loader.get_code = lambda _: changed  # type: ignore[method-assign, assignment]
         return importlib.util.spec_from_file_location(fullname, self.subject.path, loader=loader)
 
 
@@ -334,7 +334,7 @@ class Trial(Steady):
         self.note("")
 
     def _tests(self, subject: Subject, mutant: Mutant) -> list[int]:
-        """Those that come to the statement, quickest first, up to some time; at import, those that come to the module."""
+        """Those that come to the statement (at import: to the module), quickest first, up to some time."""
         if mutant.function is None:
             found = {t for (path, _), tests in self.tests_by_line.items() if path == subject.path for t in tests}
         else:
