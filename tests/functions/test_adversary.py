@@ -288,9 +288,11 @@ def test_a_venue_that_refuses_every_stop_does_not_keep_the_other_limits_from_clo
     assert flat(w)
 
 
+@pytest.mark.parametrize("stops_cancelled", [True, False])
 @pytest.mark.parametrize("account", ["main", "hedge"])
-def test_a_leg_that_is_gone_before_the_hedge_is_confirmed_ends_flat(world, account):
+def test_a_leg_that_is_gone_before_the_hedge_is_confirmed_ends_flat(world, account, stops_cancelled):
     w = world()
+    w.control.switches(triggers_canceled_when_flat=stops_cancelled)
     gone = When(
         lambda name: name == "hyperliquid.exchange" and bool(w.fills(account)),
         lambda: by_hand(w, account, account == "hedge", abs(w.position(account)), reduce_only=True),

@@ -19,7 +19,7 @@ from twinleg.engine.pages import trade_document
 from twinleg.engine.ports import AddMargin, Replace
 from twinleg.engine.saga import Saga
 from twinleg.engine.system import Engine
-from twinleg.engine.watch import RESTING, Positions, Reading, Readings, reason_to_leave, sizes, unguarded
+from twinleg.engine.watch import RESTING, Positions, Reading, Readings, is_alone, reason_to_leave, sizes, unguarded
 from twinleg.risk import ladder
 from twinleg.risk.limits import Limits
 
@@ -83,6 +83,9 @@ class Protection:
             if trade.state not in RESTING or main_again is None or hedge_again is None:
                 return
             main, hedge = main_again, hedge_again
+        if is_alone(trade):
+            self._leave(trade, version, why_gone(trade) or "a leg is gone")
+            return
         if not any(sizes(trade, main, hedge)):
             return
         found = {trade.main.account: main, trade.hedge.account: hedge}

@@ -420,6 +420,8 @@ class Saga:
                 return self._unwind(trade, version, f"the hedge could not be confirmed in time: {unknown}", noted)
             return None
         noted = noted.with_leg(hedge)
+        if hedge.size_filled > 0 and hedge.size_open == 0:
+            return self._unwind(trade, version, "the hedge is gone already", noted)
         wanted = noted.hedge.size_approved * noted.main.size_filled / noted.main.size_approved
         band = 1 - self._limits(noted).hedge_drift_percent_max / 100
         if hedge.size_filled < wanted * band:

@@ -62,6 +62,11 @@ def sizes(trade: Watched, main: Reading, hedge: Reading) -> tuple[Decimal, Decim
     return main.held(trade.main)[0], hedge.held(trade.hedge)[0]
 
 
+def is_alone(trade: Watched) -> bool:
+    """Whether an open trade has a leg that is gone, by its record: then the other is closed (TWO-LEGGED)."""
+    return trade.state is TradeState.OPEN and not (trade.main.size_open and trade.hedge.size_open)
+
+
 def unguarded(leg: WatchedLeg, reading: Reading | None) -> Position | None:
     """The position of a leg whose stop should rest at the venue and does not."""
     if reading is None or leg.size_open == 0 or reading.guards(leg):
@@ -88,7 +93,7 @@ def is_quiet(trade: Watched, main: Reading | None, hedge: Reading | None, now: d
     if main is None or hedge is None:
         return unguarded(trade.main, main) is None and unguarded(trade.hedge, hedge) is None
     found = sizes(trade, main, hedge)
-    if found != (trade.main.size_open, trade.hedge.size_open):
+    if found != (trade.main.size_open, trade.hedge.size_open) or is_alone(trade):
         return False
     if not any(found):
         return True
