@@ -9,11 +9,12 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from twinleg.simulate.enumerate_faults import CRASH, Fault, Step, kinds_at
+from twinleg.simulate.enumerate_faults import CRASH, Fault, kinds_at
 from twinleg.simulate.enumerate_run import (
     Case,
     Part,
     Work,
+    branch_at,
     done,
     faults_at,
     outcome_of,
@@ -26,7 +27,7 @@ from twinleg.simulate.enumerate_scenes import scenes
 from twinleg.simulate.enumerate_stage import DELIVERIES
 from twinleg.simulate.run import quieten
 
-SHARE = 24
+SHARE = 120
 """Cases in a share of work."""
 ROUNDS_MAX = 8
 """How often steps that only faults showed are looked for: each round enumerates what the one before found."""
@@ -45,6 +46,8 @@ class Choice:
     pairs: bool = True
     hidden: bool = True
     """Whether steps that only faults show are enumerated too."""
+    afresh: bool = False
+    """Whether every case is run from its beginning: slower, and the same."""
 
     def bases(self) -> list[Case]:
         """The unharmed runs."""
@@ -148,7 +151,7 @@ def _carry_out(works: Sequence[Work], total: Sum, pool: Executor | _Here, progre
 
 
 def _count(works: Sequence[Work]) -> int:
-    return sum(len(work.faults) for work in works)
+    return sum(len(work.branches) for work in works)
 
 
 def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work]]:
@@ -159,22 +162,16 @@ def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work]]:
     steps = watched_steps(stage)
     part.steps[f"{base.scene}/{base.delivery}"] = len(steps)
     every = faults_at if base.delivery == "once" else unlike_faults
-    works = list(_shares(base, steps, [f for s in steps for f in every(s, stage.scene) if choice.allows(f)]))
+    branches = [branch_at(s, f) for s in steps for f in every(s, stage.scene) if choice.allows(f)]
+    works = [
+        Work(base, tuple(branches[first : first + SHARE]), afresh=choice.afresh)
+        for first in range(0, len(branches), SHARE)
+    ]
     if choice.pairs and base.delivery == "once":
-        firsts = [f for s in steps if s.on_order_path for f in unlike_faults(s, stage.scene) if choice.allows(f)]
-        works += [
-            Work(base, (fault,), ((fault.step, stale),) if (stale := steps[fault.step].stale) else (), True, "pair")
-            for fault in firsts
-        ]
+        path = [s for s in steps if s.on_order_path]
+        firsts = [branch_at(s, f) for s in path for f in unlike_faults(s, stage.scene) if choice.allows(f)]
+        works += [Work(base, (first,), pairs=True, sort="pair", afresh=choice.afresh) for first in firsts]
     return part, works
-
-
-def _shares(base: Case, steps: Sequence[Step], faults: Sequence[Fault], sort: str = "single") -> Iterator[Work]:
-    by_number = {step.number: step for step in steps}
-    for first in range(0, len(faults), SHARE):
-        share = tuple(faults[first : first + SHARE])
-        texts = {f.step: by_number[f.step].stale for f in share}
-        yield Work(base, share, tuple((n, text) for n, text in texts.items() if text is not None), False, sort)
 
 
 def _hidden(choice: Choice, total: Sum, pool: Executor | _Here, progress: Progress) -> None:
@@ -197,6 +194,5 @@ def _after(given: tuple[Choice, Case, int]) -> list[Work]:
     stage = probed(base)
     step = stage.steps[number]
     faults = [Fault(number, kind) for kind in kinds_at(step) if kind == CRASH or choice.allows(Fault(number, kind))]
-    stale = tuple(stale_answers(base).items())
-    more = ((number, step.stale),) if step.stale is not None else ()
-    return [Work(base, tuple(faults), stale + more, False, "after another")]
+    branches = tuple(branch_at(step, fault) for fault in faults)
+    return [Work(base, branches, tuple(stale_answers(base).items()), False, "after another", choice.afresh)]

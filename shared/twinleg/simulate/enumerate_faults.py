@@ -111,6 +111,8 @@ class Step:
     place: str
     """The engine's functions it was reached through, innermost last."""
     second: float
+    point: int
+    """The last point before it, or at it, at which the run can be split."""
     body: bytes = b""
     answer: str = ""
     stale: str | None = None

@@ -14,6 +14,7 @@ from twinleg.engine.ports import SignerRole
 from twinleg.engine.tradebook import TradeBook
 from twinleg.simulate.checker import alone
 from twinleg.simulate.enumerate_faults import ALIKE, CRASH, Fault, Step, kinds_at
+from twinleg.simulate.enumerate_forks import CAN_FORK, Branch, Split
 from twinleg.simulate.enumerate_scenes import ENDED_WELL, scene_of
 from twinleg.simulate.enumerate_stage import COIN, DELIVERIES, Scene, Stage
 
@@ -68,10 +69,15 @@ class Outcome:
 
 def staged(case: Case, probes: Sequence[tuple[timedelta, bytes]] = (), stale: Mapping[int, str] | None = None) -> Stage:
     """The world of a case, at its end."""
-    stage = Stage(scene_of(case.group, case.scene), case.delivery, case.faults, stale)
+    stage = stage_of(case, stale)
     stage.network.probes = list(probes)
     stage.run()
     return stage
+
+
+def stage_of(case: Case, stale: Mapping[int, str] | None = None) -> Stage:
+    """The world of a case, before its beginning."""
+    return Stage(scene_of(case.group, case.scene), case.delivery, case.faults, stale)
 
 
 def probed(case: Case) -> Stage:
@@ -212,6 +218,14 @@ class Part:
         for step in found.steps:
             self.seen.setdefault(step.sort, (case, step.number))
 
+    def judge(self, case: Case, stage: Stage, sort: str) -> None:
+        """Judge the world of a case, at its end."""
+        found = outcome_of(case, stage)
+        self.add(found, sort)
+        for fault in case.faults:
+            if fault.kind == CRASH and fault.step < len(found.steps):
+                self.enumerated.add(found.steps[fault.step].sort)
+
     def merge(self, other: Part) -> None:
         self.cases += other.cases
         self.by_scene += other.by_scene
@@ -225,14 +239,9 @@ class Part:
             self.seen.setdefault(sort, where)
 
 
-def run_case(case: Case, stale: Mapping[int, str], part: Part, sort: str) -> Outcome:
-    """Run and judge one case."""
-    found = outcome_of(case, staged(case, stale=stale))
-    part.add(found, sort)
-    for fault in case.faults:
-        if fault.kind == CRASH and fault.step < len(found.steps):
-            part.enumerated.add(found.steps[fault.step].sort)
-    return found
+def run_case(case: Case, stale: Mapping[int, str], part: Part, sort: str) -> None:
+    """Run and judge one case, from its beginning."""
+    part.judge(case, staged(case, stale=stale), sort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,23 +249,52 @@ class Work:
     """A share of the enumeration that one process does: cases that begin alike."""
 
     base: Case
-    faults: tuple[Fault, ...]
+    branches: tuple[Branch, ...]
     stale: tuple[tuple[int, str], ...] = ()
+    """What stale reads of the base itself are answered, by step."""
     pairs: bool = False
     """Whether each of the faults is followed by every second one."""
     sort: str = "single"
+    afresh: bool = False
+    """Whether every case is run from its beginning, instead of from where it parts from the base."""
 
 
 def done(work: Work) -> Part:
     """Carry out a share."""
-    part, stale = Part(work.base.group), dict(work.stale)
-    for fault in work.faults:
-        case = work.base.with_fault(fault)
-        if not work.pairs:
-            run_case(case, stale, part, fault.kind if work.sort == "single" else work.sort)
-        else:
-            _pairs(case, part)
+    part = Part(work.base.group)
+    if not work.pairs:
+        _run_branches(work, part)
+        return part
+    for branch in work.branches:
+        _pairs(work.base.with_fault(branch.fault), part, work.afresh)
     return part
+
+
+def _run_branches(work: Work, part: Part) -> None:
+    """Every case of a share, each from where it parts from the others."""
+
+    def sort_of(branch: Branch) -> str:
+        return branch.fault.kind if work.sort == "single" else work.sort
+
+    base, stale = work.base, dict(work.stale)
+    if work.afresh or not CAN_FORK:
+        for branch in work.branches:
+            own = {branch.fault.step: branch.stale} if branch.stale is not None else {}
+            run_case(base.with_fault(branch.fault), stale | own, part, sort_of(branch))
+        return
+    known = frozenset(part.seen)
+
+    def each(stage: Stage, branch: Branch) -> Part:
+        said = Part(base.group)
+        said.judge(base.with_fault(branch.fault), stage, sort_of(branch))
+        said.seen = {sort: where for sort, where in said.seen.items() if sort not in known}
+        return said
+
+    for branch, said in Split(stage_of(base, stale), work.branches, each).run().items():
+        if isinstance(said, Part):
+            part.merge(said)
+        else:
+            part.failures.append((str(base.with_fault(branch.fault)), str(said)))
 
 
 def unlike_faults(step: Step, scene: Scene) -> list[Fault]:
@@ -272,17 +310,24 @@ def unlike_faults(step: Step, scene: Scene) -> list[Fault]:
     ]
 
 
-def _pairs(first: Case, part: Part) -> None:
+def _pairs(first: Case, part: Part, afresh: bool) -> None:
     """Every second fault on the order path after a first one, and, after an answer, a death at every step."""
     stage = probed(first)
     fault = first.faults[-1]
     answered = stage.steps[fault.step].signed and fault.kind != CRASH
-    known = stale_answers(first)
     ends = stage.scene.watched[1] + PAIR_SECONDS
-    for step in stage.steps[fault.step + 1 :]:
-        if step.second > ends:
-            break
-        for second in unlike_faults(step, stage.scene):
-            if step.on_order_path or (answered and second.kind == CRASH and step.function == "execute"):
-                stale = known | ({step.number: step.stale} if step.stale is not None else {})
-                run_case(first.with_fault(second), stale, part, "pair")
+    branches = [
+        branch_at(step, second)
+        for step in stage.steps[fault.step + 1 :]
+        if step.second <= ends
+        for second in unlike_faults(step, stage.scene)
+        if step.on_order_path or (answered and second.kind == CRASH and step.function == "execute")
+    ]
+    if branches:
+        stale = tuple(stale_answers(first).items())
+        _run_branches(Work(first, tuple(branches), stale, sort="pair", afresh=afresh), part)
+
+
+def branch_at(step: Step, fault: Fault) -> Branch:
+    """A fault at a step, split off at the last point before it."""
+    return Branch(step.point, fault, step.stale if fault.kind == "read_stale" else None)

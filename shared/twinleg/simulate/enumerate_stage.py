@@ -25,7 +25,7 @@ from twinleg.simulate.enumerate_network import StageNetwork
 from twinleg.simulate.faults import Chosen, Dice
 from twinleg.simulate.kernel import Killed
 from twinleg.simulate.queue import Message
-from twinleg.simulate.world import HISTORY, Instance, Plan, World, settings_text
+from twinleg.simulate.world import HISTORY, Instance, Plan, Post, World, settings_text
 
 COIN, PRICE = "BTC", 100_000.0
 MARKET = f"hyperliquid:{COIN}"
@@ -86,7 +86,7 @@ class Stage(World):
     ):
         self.scene, self.delivery = scene, DELIVERIES[delivery]
         self.faults = {fault.step: fault for fault in faults}
-        self.stale = stale or {}
+        self.stale = dict(stale or {})
         super().__init__(Plan(0, scene.minutes, Dice(0, Chosen.of("none")), "calm"))
         self.settings = _settings(tuple(scene.limits.items()))
         self.network = StageNetwork(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
@@ -100,6 +100,9 @@ class Stage(World):
         """Steps that were seen since and before the watched time."""
         self.struck: list[Fault] = []
         self.surprise = ""
+        self.points = 0
+        self.at_point: Callable[[int], None] | None = None
+        """Told of every point at which the run can be split."""
         self._prelude = scene.prelude
         self._nonce = 0
 
@@ -108,6 +111,10 @@ class Stage(World):
     def run(self) -> None:
         """Take the scene to its end. What a function raised that nobody foresaw is in ``surprise``."""
         self._prepare()
+        self._schedule()
+        self.drive()
+
+    def _schedule(self) -> None:
         scene, at = self.scene, self._at
         at(INGEST_AT, lambda: self.call("ingest"))
         for number in range(scene.minutes - 1):
@@ -121,8 +128,11 @@ class Stage(World):
         for minute in range(1, scene.minutes):
             at(minute * 60 + 49.0, self.network.changing)
             at(minute * 60 + 58.0, self._end_when_settled)
+
+    def drive(self) -> None:
+        """Do everything that is due, to the end."""
         try:
-            self.kernel.run_until(self.start + timedelta(minutes=scene.minutes))
+            self.kernel.run_until(self.start + timedelta(minutes=self.scene.minutes))
         except _Settled:
             self.say("world", "settled")
         except Exception as error:
@@ -144,11 +154,11 @@ class Stage(World):
         do(self)
 
     def _sweep(self) -> None:
-        self.call("risk")
         begins, ends = self.scene.watched
         if begins <= self.second <= ends:
             for seconds in self.delivery:
                 self.kernel.after(min(seconds, 25.0), lambda: self.call("risk"))
+        self.call("risk")  # last: where the run is split meanwhile, this is not come back to
 
     def _end_when_settled(self) -> None:
         """Look no further once nothing can come any more: all at rest, and two sweeps since the last fault say so."""
@@ -163,7 +173,36 @@ class Stage(World):
             return
         raise _Settled
 
+    # -- where a run can be split ----------------------------------------------------------------
+
+    def _point(self) -> None:
+        """Here the run can be split in two: at most one task is under way. Points are counted from 1."""
+        self.points += 1
+        if self.at_point is not None:
+            self.at_point(self.points)
+
+    def strike_at(self, fault: Fault, stale: str | None) -> None:
+        """Have one more thing go wrong, later in this run."""
+        self.faults[fault.step] = fault
+        if stale is not None:
+            self.stale[fault.step] = stale
+
+    def end_here(self) -> None:
+        """Go no further: what comes now is of no interest."""
+        if self.kernel.current is None:
+            raise _Settled
+        self.kernel.at(self.kernel.now, self._stop)
+        raise Killed
+
+    def _stop(self) -> None:
+        raise _Settled
+
     # -- deliveries ------------------------------------------------------------------------------
+
+    def _invoke(self, function: str, post: Post, answered: Callable[[int | None], None]) -> None:
+        if self.kernel.current is None and not self.kernel.running:
+            self._point()
+        super()._invoke(function, post, answered)
 
     def _push(self, message: Message, answered: Callable[[bool], None]) -> None:
         if message.attempt == 1 and message.topic in ("alerts", "intents", "closes"):
@@ -185,6 +224,8 @@ class Stage(World):
     # -- steps -----------------------------------------------------------------------------------
 
     def _step(self, instance: Instance, name: str) -> None:
+        if self.kernel.running == 1:
+            self._point()
         if not instance.alive:
             raise Killed
         if self.kernel.running > 1 and not name.endswith("exchange"):
@@ -206,7 +247,7 @@ class Stage(World):
         before = self.network.stepping.pop(task, None)
         plain = name.split("/")[0].removesuffix(" done").strip()
         after = name.endswith(" done") or (before is not None and before.name == plain and not before.after)
-        step = Step(number, instance.function, plain, after, _place(), self.second)
+        step = Step(number, instance.function, plain, after, _place(), self.second, self.points)
         self.steps.append(step)
         self.network.stepping[task] = step
         fault = self.faults.get(number)

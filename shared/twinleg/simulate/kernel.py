@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from twinleg.domain.errors import InvariantBroken
 
 STACK_BYTES = 1 << 20
-_SILENT_SECONDS_MAX = 120.0
+SILENT_SECONDS_MAX = 120.0
 
 
 class Killed(BaseException):
@@ -39,6 +39,8 @@ class Kernel:
         self.now = start
         self.running = 0
         """Tasks begun and not ended."""
+        self.silent_seconds_max = SILENT_SECONDS_MAX
+        """For how long, by the wall's clock, a task may neither wait nor end."""
         self._moved = moved
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = 0
@@ -63,12 +65,12 @@ class Kernel:
 
     def run_until(self, end: datetime) -> None:
         """Do everything that is due up to *end*, and stand there. Raises what a task could not handle."""
-        while self._due and self._due[0][0] <= end:
+        while self._failure is None and self._due and self._due[0][0] <= end:
             when, _, do = heapq.heappop(self._due)
             self._move(when)
             do()
-            if self._failure is not None:
-                raise self._failure
+        if self._failure is not None:
+            raise self._failure
         self._move(end)
 
     def spawn(self, name: str, body: Callable[[], None]) -> Task:
@@ -85,6 +87,28 @@ class Kernel:
         for worker in self._idle:
             worker.end()
         self._idle.clear()
+
+    def drive_anew(self, drive: Callable[[], None]) -> None:
+        """In a forked process, which has none but the thread that forked: go on with that thread alone.
+
+        To be called by the driver while no task is under way, or by the only one that is. Then the driver's place is
+        taken by a new thread: once the task waits or ends, it calls *drive*, which may go on with `run_until`.
+        """
+        self._idle.clear()
+        if self._current is None:
+            return
+        self._back = threading.Lock()
+        self._back.acquire()
+
+        def driver() -> None:
+            try:
+                self._taken_back("that was forked")
+            except InvariantBroken as error:
+                self._failure = error
+            self._current = None
+            drive()
+
+        threading.Thread(target=driver, daemon=True).start()
 
     def _carry(self, worker: _Worker, task: Task, body: Callable[[], None]) -> None:
         """On the worker's thread: the whole of a task, from its first step to its end."""
@@ -119,9 +143,13 @@ class Kernel:
     def _resume(self, task: Task) -> None:
         outer, self._current = self._current, task
         task.go.release()
-        if not self._back.acquire(timeout=_SILENT_SECONDS_MAX):
-            raise InvariantBroken(f"task {task.name} neither waits nor ends")
+        self._taken_back(task.name)
         self._current = outer
+
+    def _taken_back(self, name: str) -> None:
+        """Wait until the task that runs waits or ends."""
+        if not self._back.acquire(timeout=self.silent_seconds_max):
+            raise InvariantBroken(f"task {name} neither waits nor ends")
 
     def _move(self, when: datetime) -> None:
         if when > self.now:
