@@ -128,7 +128,7 @@ class _Finder:
             case ast.If(test=test) | ast.While(test=test):
                 self.condition(test)
             case ast.Return(value=ast.expr() as value):
-                if not isinstance(value, (ast.Constant, ast.Name)):
+                if not isinstance(value, (ast.Constant, ast.Name, ast.JoinedStr)):
                     self.replace(value, "None")
                 self.expression(value)
             case ast.Raise():

@@ -46,6 +46,17 @@ def test_the_reason_has_the_numbers() -> None:
     assert tripped == BreakerTripped(Halt.REDUCING, "day_loss_percent 7 >= 5: loss_usd 70 of capital_usd 1000")
 
 
+def test_the_reason_is_in_whole_cents() -> None:
+    tripped = day_breaker(D("930.126"), D("1000.333"), D(0), LIMITS)
+    assert tripped is not None
+    assert tripped.reason == "day_loss_percent 7.02 >= 5: loss_usd 70.21 of capital_usd 1000.33"
+
+
+def test_the_smallest_capital_is_measured_like_any_other() -> None:
+    tripped = day_breaker(D("0.10"), D("0.50"), D("0.50"), LIMITS)
+    assert tripped is not None and tripped.state is Halt.FLATTEN
+
+
 @pytest.mark.parametrize("hole", [0, 1, 2])
 def test_an_unreadable_account_is_reducing_never_a_loss(hole: int) -> None:
     numbers: list[D | None] = [D(1), D(1000), D(0)]

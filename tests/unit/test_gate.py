@@ -246,7 +246,8 @@ def test_a_share_of_what_the_venue_takes_is_kept_for_closes() -> None:
 
 @pytest.mark.parametrize("role", ["main", "hedge"])
 def test_leverage_caps(role: str) -> None:
-    assert "6 > leverage_max 5" in refusal(intent(**{role: {"leverage": 6}})).reason
+    found = refusal(intent(**{role: {"leverage": 6}}))
+    assert found.code == "leverage" and "6 > leverage_max 5" in found.reason
     wide = Limits(leverage_max=50)
     assert "needs leverage_above_10_allowed" in refusal(intent(**{role: {"leverage": 11}}), limits=wide).reason
     typed = Limits(leverage_max=50, leverage_above_10_allowed=True)
@@ -254,7 +255,8 @@ def test_leverage_caps(role: str) -> None:
     assert isinstance(review(intent(**{role: {"leverage": 10}}), book(limits=wide)), Approved)
     zero = intent()
     plan = getattr(zero, role).model_copy(update={"leverage": 0})
-    assert "leverage 0 < 1" in refusal(zero.model_copy(update={role: plan})).reason
+    found = refusal(zero.model_copy(update={role: plan}))
+    assert found.code == "leverage" and "leverage 0 < 1" in found.reason
 
 
 def test_the_venues_tier_at_the_notional() -> None:
@@ -343,6 +345,100 @@ def test_the_range_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = _sizes()
     monkeypatch.setattr(gate, "plan_sizes", lambda *_: sizes)
     assert refusal(range_percent=None).code == "limits_missing"
+
+
+# -- at the edge exactly: a limit is what may be reached -------------------------------------------------
+
+
+def approved(wanted: HedgedIntent | None = None, **changes: Any) -> Approved:
+    verdict = review(wanted or intent(), book(**changes))
+    assert isinstance(verdict, Approved), verdict
+    return verdict
+
+
+def test_what_is_just_fresh_enough_passes() -> None:
+    approved(intent(expires_at=later(5)))
+    approved(main_snapshot=_at(-85), hedge_snapshot=_at(-85))
+    approved(intent(stop_percent=D("0.75")), range_percent=D("0.25"))
+    approved(main_snapshot=_at(0, mark_price=D(3030), oracle_price=D(3000)))
+
+
+@pytest.mark.parametrize("role", ["main", "hedge"])
+def test_the_leverage_that_is_just_allowed(role: str) -> None:
+    approved(intent(**{role: {"leverage": 1}}))
+    few = RULES.model_copy(update={"max_leverage": 5, "tiers": (MarginTier(lower_bound_usd=D(0), max_leverage=5),)})
+    low = Limits(ratio_warn=D("1.5"))
+    approved(intent(**{role: {"leverage": 5}}), limits=low, main_rules=few, hedge_rules=few)
+    typed = Limits(leverage_max=50, leverage_above_10_allowed=True)
+    approved(intent(**{role: {"leverage": 11}}), limits=typed)
+    for many in (6, 11, 26):
+        for limits in (Limits(), Limits(leverage_max=50), typed):
+            found = review(intent(**{role: {"leverage": many}}), book(limits=limits))
+            assert isinstance(found, Approved) or found.code == "leverage"
+
+
+def test_a_tier_begins_at_its_lower_bound() -> None:
+    def tiered(least: D, most: int) -> MarketRules:
+        tiers = (
+            MarginTier(lower_bound_usd=D(0), max_leverage=25),
+            MarginTier(lower_bound_usd=least, max_leverage=most),
+        )
+        return RULES.model_copy(update={"tiers": tiers})
+
+    notional = _sizes().main.notional_usd
+    assert refusal(main_rules=tiered(notional, 4)).code == "tier"
+    assert isinstance(review(intent(), book(main_rules=tiered(notional + D("0.0001"), 4))), Approved)
+    approved(main_rules=tiered(D(100), 5), limits=Limits(ratio_warn=D("1.5")))
+
+
+def test_a_leg_exactly_on_the_first_rung_does_not_open() -> None:
+    ten = RULES.model_copy(update={"max_leverage": 10, "tiers": (MarginTier(lower_bound_usd=D(0), max_leverage=10),)})
+    assert refusal(main_rules=ten, limits=Limits(ratio_warn=D(4))).code == "margin_ratio"  # 20 % over 5 %
+    approved(main_rules=ten, limits=Limits(ratio_warn=D("3.99")))
+
+
+def test_the_stops_costs_are_the_main_legs() -> None:
+    dear = RULES.model_copy(update={"taker_fee": D("0.001")})
+    approved(intent(stop_percent=D("0.45")), hedge_rules=dear)
+    assert refusal(intent(stop_percent=D("0.45")), main_rules=dear).code == "stop_too_near"
+
+
+def test_final_sizes_may_reach_each_limit_but_not_pass_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = _sizes()
+    given_sizes = [sizes]
+    monkeypatch.setattr(gate, "plan_sizes", lambda *_: given_sizes[0])
+    two = Limits(loss_at_stop_percent_max=D(2))  # of 10 000
+    given_sizes[0] = replace(sizes, loss_at_stop_usd=D(200))
+    approved(limits=two)
+    given_sizes[0] = replace(sizes, loss_at_stop_usd=D("200.01"))
+    assert refusal(limits=two).code == "loss_at_stop"
+    given_sizes[0] = sizes
+    room = 1000 - sizes.main.margin_usd  # 20 % of 5000
+    approved(main=account("main", margin_used_usd=room))
+    assert refusal(main=account("main", margin_used_usd=room + D("0.01"))).code == "margin_in_use"
+    dear = RULES.model_copy(update={"taker_fee": D("0.001")})
+    needed = sizes.main.margin_usd + sizes.main.notional_usd * RULES.taker_fee
+    approved(main=account("main", free_usd=needed), hedge_rules=dear)
+    assert refusal(main=account("main", free_usd=needed - D("0.0001")), hedge_rules=dear).code == "free_margin"
+    least = RULES.model_copy(update={"notional_usd_min": sizes.hedge.notional_usd})
+    bare = Limits(notional_margin_percent=D(0))
+    approved(limits=bare, hedge_rules=least)
+    given_sizes[0] = replace(sizes, main_fill_min=sizes.main.size)
+    approved()
+
+
+def test_a_coin_of_a_fraction_of_a_dollar_is_traded_like_any_other() -> None:
+    """Prices, stops and targets far under 1."""
+    cheap = {
+        name: _at(0, mark_price=D("0.03"), oracle_price=D("0.03"), bid_depth=D(10**8), ask_depth=D(10**8))
+        for name in ("main_snapshot", "hedge_snapshot")
+    }
+    whole = RULES.model_copy(update={"lot": D(1), "price_decimals": 6})
+    for wanted in (intent(), intent({"side": Side.SELL}, {"side": Side.BUY}, direction=Direction.SHORT)):
+        first = approved(wanted, **cheap, main_rules=whole, hedge_rules=whole)
+        assert first.main.size > 60_000
+        again = approved_again(recorded(first))
+        assert (again.main, again.hedge) == (first.main, first.hedge)
 
 
 # -- order ---------------------------------------------------------------------------------------------
@@ -464,3 +560,5 @@ def test_an_approval_covers_its_own_orders_and_no_others() -> None:
     ):
         with pytest.raises(InvariantBroken, match="was not approved"):
             approved.must_cover(account_name, (bad,))
+        with pytest.raises(InvariantBroken, match="was not approved"):
+            approved.must_cover(account_name, (order(side=Side.SELL, reduce_only=True), bad))
