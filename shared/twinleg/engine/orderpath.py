@@ -21,6 +21,7 @@ from enum import StrEnum
 from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable
 from twinleg.domain.messages import EventKind
+from twinleg.domain.money import plain
 from twinleg.domain.orders import AckState, OrderAck
 from twinleg.domain.recorded import Recorded
 from twinleg.engine.budget import back_off_seconds
@@ -96,6 +97,8 @@ class ActionRecord(Recorded):
     """A copy was refused as an action while another could be under way, which then can have run all the same."""
     noop_unanswered: bool = False
     duplicate_seen: bool = False
+    asked: str = ""
+    """What it asks for, in words, where no order says it."""
     transitions: tuple[str, ...] = ()
     summary: str = ""
 
@@ -387,6 +390,7 @@ def record_of(action: VenueAction, signed: Signed, role: SignerRole, now: dateti
         expires_at=signed.expires_at,
         body=signed.body,
         created_at=now,
+        asked=_asked(action),
         transitions=(f"{now.isoformat()} written",),
         summary=f"{kind} {market} on {action.account} for {trade_id}",
     )
@@ -474,6 +478,17 @@ def _write_line(record: ActionRecord, now: datetime) -> None:
 
 def _client_order_ids(action: VenueAction) -> tuple[str, ...]:
     return tuple(o.client_order_id for o in action.orders) if isinstance(action, (PlaceEntry, PlaceReduction)) else ()
+
+
+def _asked(action: VenueAction) -> str:
+    match action:
+        case SetLeverage():
+            return f"{action.leverage}x, {'isolated' if action.isolated else 'cross'}"
+        case AddMargin():
+            return f"{plain(action.usd)} USD"
+        case CancelOrders():
+            return ", ".join((*action.client_order_ids, *action.order_ids))
+    return ""
 
 
 def _market(action: VenueAction) -> str:
