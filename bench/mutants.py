@@ -337,6 +337,7 @@ class Trial(Steady):
         """Those that come to the statement (at import: to the module), quickest first, up to some time."""
         if mutant.function is None:
             found = {t for (path, _), tests in self.tests_by_line.items() if path == subject.path for t in tests}
+            found = found or set(range(len(self.items)))  # a module of nothing but values
         else:
             found = {t for line in mutant.lines for t in self.tests_by_line.get((subject.path, line), ())}
         chosen, seconds = [], 0.0

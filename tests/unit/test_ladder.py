@@ -18,6 +18,7 @@ from twinleg.domain.trades import Leg, Trade, TradeState
 from twinleg.risk.ladder import (
     LadderReading,
     Rung,
+    Step,
     distance_left,
     hedge_drift,
     margin_to_add_usd,
@@ -25,6 +26,7 @@ from twinleg.risk.ladder import (
     net_stop,
     net_target,
     rung_of,
+    step_of,
     thresholds,
     time_limit,
 )
@@ -159,6 +161,7 @@ def test_the_distance_is_measured_on_the_entrys_not_absolutely() -> None:
 def test_without_a_yardstick_the_leverage_gives_one(unknown: D | None) -> None:
     without = trade(main=leg(LegRole.MAIN, entry_liquidation_distance=unknown))
     assert rung_of(without, position("1"), None, LIMITS).fraction_left == 1  # 0.2 of 1 / 5
+    assert rung_of(without, position("1", leverage=1), None, LIMITS).fraction_left == D("0.2")
 
 
 def test_thresholds_follow_the_limits() -> None:
@@ -180,6 +183,8 @@ def test_the_reason_has_the_numbers() -> None:
     assert "cannot be liquidated" in rung_of(trade(), position(None), None, LIMITS).reason
     assert "not recovered" in rung_of(trade(rung="warn"), position("0.52"), None, LIMITS).reason
     assert "taken already" in rung_of(trade(margin_added=True), position("0.3"), None, LIMITS).reason
+    settled = rung_of(trade(margin_added=True, cut=True), position("0.3"), None, LIMITS)
+    assert settled.rung is Rung.MARGIN and settled.reason.endswith("; margin at 35 % or 2")
 
 
 # -- hysteresis ------------------------------------------------------------------------------------------
@@ -234,6 +239,7 @@ def test_each_remedy_is_used_once() -> None:
     assert rung("0.2", cut=True) is Rung.CLOSE
     assert rung("0.2", margin_added=True, cut=True, rung="cut") is Rung.CLOSE
     assert rung("0.45", margin_added=True, cut=True) is Rung.WARN
+    assert rung("0.3", margin_added=True, cut=True) is Rung.MARGIN
 
 
 def test_what_hysteresis_holds_never_escalates() -> None:
@@ -273,6 +279,35 @@ def test_distance_left_minds_its_sign() -> None:
     assert distance_left(position("0.5")) == D("0.1")
     assert distance_left(position("0.5", long=False)) == D("0.1")
     assert distance_left(position("-0.5")) == 0
+
+
+# -- what is done --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("left", "state", "step"),
+    [
+        ("0.9", {}, Step.NONE),
+        ("0.9", {"rung": "warn"}, Step.NOTE),
+        ("0.45", {}, Step.NOTE),
+        ("0.45", {"rung": "warn"}, Step.NONE),
+        ("0.3", {}, Step.MARGIN),
+        ("0.3", {"rung": "margin"}, Step.MARGIN),  # noted, and not added yet
+        ("0.38", {"rung": "margin", "margin_added": True}, Step.NONE),
+        ("0.3", {"margin_added": True, "cut": True}, Step.NOTE),
+        ("0.3", {"margin_added": True}, Step.CUT),
+        ("0.15", {}, Step.CUT),
+        ("0.15", {"cut": True}, Step.CLOSE),
+        ("0.05", {}, Step.CLOSE),
+        ("0.05", {"state": TradeState.NEEDS_A_PERSON}, Step.CLOSE),
+        ("0.15", {"state": TradeState.NEEDS_A_PERSON}, Step.CLOSE),
+        ("0.3", {"state": TradeState.NEEDS_A_PERSON}, Step.MARGIN),
+        ("0.9", {"state": TradeState.NEEDS_A_PERSON}, Step.NONE),
+    ],
+)
+def test_what_a_rung_asks_for(left: str, state: dict[str, Any], step: Step) -> None:
+    held = trade(**state)
+    assert step_of(held, rung_of(held, position(left), None, LIMITS)) is step
 
 
 # -- margin to add ---------------------------------------------------------------------------------------
@@ -321,11 +356,23 @@ def test_added_margin_restores_the_warn_level(mark: str, long: bool) -> None:
     assert usd == usd.quantize(D("0.01"))
 
 
+@pytest.mark.parametrize("size", ["0.5", "1", "40"])
+@pytest.mark.parametrize(("mark", "long"), [("870", True), ("1115", False)])
+def test_a_long_and_a_short_are_each_given_what_their_own_liquidation_asks(mark: str, long: bool, size: str) -> None:
+    usd = margin_to_add_usd(endangered(mark, long=long, size=size), RULES, LIMITS, D(10_000)) / D(size)
+    # 56 % of the distance at entry; margin left 70 (long), 85 (short)
+    distance = isolated_liquidation_distance(D(1000), Side.BUY if long else Side.SELL, D(1), 5, RULES) * D("0.56")
+    at = D(mark) * (1 - distance if long else 1 + distance)
+    wanted = at * D("0.02") + D(mark) * distance - (70 if long else 85)
+    assert 0 <= wanted - usd < D("0.02")
+
+
 def test_the_margin_ratio_may_ask_for_more_than_the_distance() -> None:
     thin = Limits(ladder_warn_percent=D(2), ladder_margin_percent=D(1), ratio_warn=D(8))
     before = endangered("900")
     usd = margin_to_add_usd(before, RULES, thin, D(10_000))
-    assert (before.margin_used_usd + usd) / before.maintenance_usd >= 8
+    # 1 % beyond the hysteresis of 5 %, in whole cents
+    assert D("8.479") < (before.margin_used_usd + usd) / before.maintenance_usd <= D("8.48")
 
 
 def test_never_more_than_free_nor_than_the_original_margin() -> None:
@@ -333,6 +380,7 @@ def test_never_more_than_free_nor_than_the_original_margin() -> None:
     whole = margin_to_add_usd(before, RULES, LIMITS, D(10_000))
     assert 0 < whole <= 200
     assert margin_to_add_usd(before, RULES, LIMITS, D("12.345")) == D("12.34")
+    assert margin_to_add_usd(before, RULES, LIMITS, D("0.5")) == D("0.5")
     assert margin_to_add_usd(before, RULES, LIMITS, D(0)) == 0
     assert margin_to_add_usd(before, RULES, LIMITS, D(-1)) == 0
     greedy = Limits(ladder_warn_percent=D(99), ladder_hysteresis_percent=D(300))
@@ -355,6 +403,9 @@ def test_time_limit() -> None:
     assert time_limit(early, NOW + timedelta(seconds=59)) is None
     assert time_limit(early, NOW + timedelta(seconds=61))
     assert time_limit(trade(opened_at=None), NOW + timedelta(seconds=600))
+    opened = trade(opened_at=NOW + timedelta(seconds=20))
+    assert time_limit(opened, NOW + timedelta(seconds=619)) is None
+    assert time_limit(opened, NOW + timedelta(seconds=621)) == "held_seconds 601 >= holding_seconds_max 600"
 
 
 def test_net_profit_is_of_both_legs_after_costs() -> None:
@@ -383,9 +434,16 @@ def test_net_stop_and_target(profit: str, stops: bool, targets: bool) -> None:
 
 
 def test_without_equity_the_net_limits_say_nothing() -> None:
-    main = position(unrealised_usd=D(-1000))
-    assert net_stop(trade(), main, None, D(0), LIMITS) is None
-    assert net_target(trade(), main, None, D(-5), LIMITS) is None
+    for equity in (D(0), D(-5)):
+        assert net_stop(trade(), position(unrealised_usd=D(-1000)), None, equity, LIMITS) is None
+        assert net_target(trade(), position(unrealised_usd=D(1000)), None, equity, LIMITS) is None
+    assert net_stop(trade(), position(unrealised_usd=D("-0.02")), None, D("0.9"), LIMITS)
+    assert net_target(trade(), position(unrealised_usd=D("0.03")), None, D("0.9"), LIMITS)
+
+
+def test_the_net_reasons_are_in_whole_cents() -> None:
+    stop = net_stop(trade(), position(unrealised_usd=D("-15.126")), None, D("1000.55"), LIMITS)
+    assert stop == "net_loss_usd 15.13 >= 15.01, net_stop_percent 1.5 of both"
 
 
 @pytest.mark.parametrize(
@@ -396,7 +454,7 @@ def test_hedge_drift(hedge_size: str, drifts: bool) -> None:
     found = hedge_drift(trade(), position(), hedge, LIMITS)
     assert (found is not None) is drifts
     if found:
-        assert "is beyond 10" in found and "approved 0.1" in found
+        assert f"is beyond 10: hedge ratio {hedge_size}, approved 0.1" in found
 
 
 def test_drift_is_of_the_ratio_so_that_a_cut_in_proportion_is_none() -> None:
@@ -410,6 +468,8 @@ def test_a_leg_that_is_gone_is_no_drift() -> None:
     assert hedge_drift(trade(), position(), None, LIMITS) is None
     assert hedge_drift(trade(), None, position(long=False), LIMITS) is None
     assert hedge_drift(trade(), position(size=D(0)), position(long=False), LIMITS) is None
+    assert hedge_drift(trade(), position(), position(long=False, size=D(0)), LIMITS) is None
+    assert hedge_drift(trade(), position(), position(size=D(1)), LIMITS), "one base unit of hedge is one"
 
 
 def test_without_an_approved_ratio_the_hedge_cannot_be_judged() -> None:
@@ -417,3 +477,18 @@ def test_without_an_approved_ratio_the_hedge_cannot_be_judged() -> None:
     assert hedge_drift(bare, position(), position(long=False), LIMITS) == "no approved hedge ratio is recorded"
     planned = trade(main=leg(LegRole.MAIN, entry_price=D(0)))
     assert hedge_drift(planned, position(), position(long=False), LIMITS) is None
+
+
+def test_the_approved_ratio_is_of_the_prices_that_were_filled() -> None:
+    """10 units approved at 10 and filled at 8; the hedge at 10: it should be a tenth of the notional, and is 12.5 %."""
+    main = leg(LegRole.MAIN, size_approved=D(10), entry_limit_price=D(10), entry_price=D(8))
+    hedge = leg(LegRole.HEDGE, size_approved=D(1), entry_limit_price=D(10), entry_price=D(10))
+    held = position(size=D(10), mark_price=D(10)), position(long=False, size=D(-1), mark_price=D(10))
+    found = hedge_drift(trade(main=main, hedge=hedge), *held, LIMITS)
+    assert found == "hedge_drift_percent -20 is beyond 10: hedge ratio 0.1, approved 0.125"
+
+
+def test_a_trade_of_less_than_a_dollar_has_a_ratio_too() -> None:
+    small = {"entry_price": D("0.5"), "entry_limit_price": D("0.5")}
+    held = trade(main=leg(LegRole.MAIN, **small), hedge=leg(LegRole.HEDGE, **small))
+    assert hedge_drift(held, position(), position(long=False), LIMITS) is None

@@ -125,7 +125,12 @@ def test_by_hand_a_long() -> None:
     hedge = found.hedge.size * (-D(15) + D("14.85") + D("0.00045") * D(5955))
     assert found.loss_at_stop_usd == main + hedge
     assert found.main.side is Side.BUY and found.hedge.side is Side.SELL
-    assert "loss at it" in found.summary and "closed whole" in found.summary and "smaller" not in found.summary
+    assert found.summary == (
+        "main buy 0.6633 hyperliquid:ETH at 3015 or better, 5x on main (margin 399.97 USD), stop 2970, target 3060, "
+        "liquidation 18.4 % away; hedge sell 0.0666 hyperliquid:ETH at 2985 or better, 2x on hedge (margin 99.4 USD), "
+        "stop 3060, target 2970, liquidation 47.1 % away; stop 1 % away, loss at it 41.65 of 100 USD; "
+        "a main fill under 0.0339 is closed whole"
+    )
 
 
 def test_by_hand_a_short() -> None:
@@ -134,6 +139,14 @@ def test_by_hand_a_short() -> None:
     assert found.main.size == D("0.6666")  # 2000 / 3000
     assert (found.main.stop_price, found.main.target_price) == (D(3030), D(2940))
     assert (found.hedge.stop_price, found.hedge.target_price) == (D(2940), D(3030))
+    assert found.stop_percent == 1
+    twice = sized(intent(Direction.SHORT), book(limits=Limits(target_of_stop=D(3))))
+    assert twice.main.target_price == D(2910)  # 3 x 1 %
+
+
+@pytest.mark.parametrize(("direction", "target"), [(Direction.LONG, "3060.3"), (Direction.SHORT, "2939.7")])
+def test_a_target_between_two_prices_is_the_nearer_to_the_mark(direction: Direction, target: str) -> None:
+    assert sized(intent(direction, target_percent=D("2.012"))).main.target_price == D(target)
 
 
 def test_one_account_is_counted_once() -> None:
@@ -160,6 +173,42 @@ def test_the_stricter_of_intent_and_limits_is_used() -> None:
 def test_a_budget_under_one_lot_is_refused() -> None:
     found = refused(seen=book(main=account("main", "1"), hedge=account("hedge", "1")))
     assert found.code == "too_small" and "less than one lot" in found.reason
+
+
+def test_a_main_leg_under_one_lot_is_refused_though_the_hedge_has_some() -> None:
+    found = refused(intent(hedge_market="hyperliquid:XETH"), book(
+        main_rules=rules(lot="1"), hedge_rules=rules("hyperliquid:XETH"), hedge_snapshot=snapshot("hyperliquid:XETH"),
+    ))  # fmt: skip
+    assert found.code == "too_small" and "buys less than one lot" in found.reason
+
+
+def test_each_market_has_its_own_minimum() -> None:
+    other = "hyperliquid:XETH"
+
+    def seen(main: str, hedge: str) -> Book:
+        return book(
+            main_rules=rules(notional_usd_min=main), hedge_rules=rules(other, notional_usd_min=hedge),
+            hedge_snapshot=snapshot(other),
+        )  # fmt: skip
+
+    wanted = intent(hedge_market=other)
+    assert sized(wanted, seen("1000", "10"))
+    assert refused(wanted, seen("10", "1000")).reason.startswith("hedge notional_usd 198.8")
+
+
+def test_a_leg_may_be_worth_exactly_the_minimum_but_never_nothing() -> None:
+    bare = Limits(notional_margin_percent=D(0))
+    worth = str(sized().hedge.notional_usd)
+    assert sized(seen=book(limits=bare, hedge_rules=rules(notional_usd_min=worth), main_rules=rules()))
+    free = rules(notional_usd_min="0")
+    nothing = book(limits=bare, main_rules=free, hedge_rules=free, hedge=account("hedge", free_usd="0.01"))
+    assert refused(seen=nothing).code == "too_small"
+
+
+def test_a_hedge_without_leverage_is_refused() -> None:
+    wanted = intent()
+    none = wanted.model_copy(update={"hedge": wanted.hedge.model_copy(update={"leverage": 0})})
+    assert refused(none) == Refused("leverage", "hedge leverage must be at least 1")
 
 
 def test_a_hedge_under_the_venues_minimum_is_refused_with_the_numbers() -> None:
@@ -271,6 +320,29 @@ def test_the_loss_at_the_stop_bounds_both() -> None:
     assert "made smaller because loss_at_stop_usd" in found.summary
 
 
+def test_room_for_a_little_more_or_exactly_enough_makes_nothing_smaller() -> None:
+    whole = sized()
+    needed = whole.main.margin_usd + whole.main.notional_usd * D("0.00045")
+    for free in (needed, needed * D("1.5")):
+        assert sized(seen=book(main=account("main", free_usd=free))) == whole
+    least = Limits(loss_at_stop_percent_max=whole.loss_at_stop_usd / 100)  # of 10 000
+    assert sized(seen=book(limits=least)).main.size == whole.main.size
+    assert "smaller" not in sized(seen=book(limits=least)).summary
+
+
+def test_a_loss_of_less_than_a_dollar_is_bounded_too() -> None:
+    poor = {name: account(name, "40") for name in ("main", "hedge")}
+    dust = {f"{name}_rules": rules(notional_usd_min="0.1") for name in ("main", "hedge")}
+    found = sized(intent(stop_percent=D(5)), book(**poor, **dust))  # whole: 0.94, of 80
+    assert D("0.7") < found.loss_at_stop_usd <= D("0.8")
+
+
+def test_legs_that_lose_nothing_together_are_not_bounded_by_a_loss() -> None:
+    free = {f"{name}_rules": rules(taker_fee="0") for name in ("main", "hedge")}
+    found = sized(intent(leverage=2, main_share="0.5", slippage_bps=D(0)), book(**free))
+    assert found.main.size == found.hedge.size and found.loss_at_stop_usd == 0
+
+
 def test_the_margin_in_use_counts_what_is_there_already() -> None:
     seen = book(main=account("main", margin_used_usd="800", free_usd="4200"))
     found = sized(seen=seen)
@@ -328,6 +400,14 @@ def test_de_minimis_with_the_larger_hedge_respects_the_main_legs_minimum() -> No
     found = sized(intent(de_minimis=True, main_share="0.1", leverage=1, hedge_leverage=2))
     assert 12 <= found.main.notional_usd < D("12.4")
     assert D("17.5") < found.hedge.notional_usd / found.main.notional_usd < D("18.5")
+
+
+def test_de_minimis_wants_no_more_room_than_it_takes() -> None:
+    whole = sized(intent(de_minimis=True))
+    needed = whole.main.margin_usd + whole.main.notional_usd * D("0.00045")
+    for free in (needed, needed * D("1.5")):
+        assert sized(intent(de_minimis=True), book(main=account("main", free_usd=free))) == whole
+    assert refused(intent(de_minimis=True), book(main=account("main", free_usd=needed * D("0.999"))))
 
 
 def test_de_minimis_needs_room_too() -> None:
