@@ -1,4 +1,4 @@
-"""A signer is replaced while its order is on the way: what it signed is decided, and nothing is doubled or left alone."""
+"""A signer is replaced while its order is on the way: what it signed is decided, and nothing is doubled."""
 
 import itertools
 from typing import Any
