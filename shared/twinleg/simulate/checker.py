@@ -51,6 +51,8 @@ def check(evidence: Evidence) -> list[Violation]:
         *_closes_only_reduce(evidence),
         *_fresh(evidence),
         *_closed_fail(evidence),
+        *_near_the_oracle(evidence),
+        *(Violation("SECRET", at, text) for at, text in evidence.leaked),
         *_leverage(evidence),
         *_never_facing(evidence),
         *_halted(evidence),
@@ -223,6 +225,20 @@ def _closed_fail(evidence: Evidence) -> Iterator[Violation]:
                 until = held.until or evidence.ended_at
                 if not held.opener and _well_within(held.since, until, at, DECIDED_SECONDS_MAX + STALE_SECONDS):
                     yield Violation("CLOSED-FAIL", at, f"{id} was entered beside a position of {slot[1]} nobody owns")
+
+
+def _near_the_oracle(evidence: Evidence) -> Iterator[Violation]:
+    """No first order while the mark stood off its oracle by more than the limit."""
+    for order, whose in _entries(evidence):
+        at = _at(order)
+        for apart in evidence.apart:
+            if (
+                whose.role is LegRole.MAIN
+                and apart.what == order["coin"]
+                and _well_within(apart.since, apart.until, at, DECIDED_SECONDS_MAX + STALE_SECONDS)
+            ):
+                text = f"{whose.trade.trade_id} was entered while the mark of {apart.what} stood off its oracle"
+                yield Violation("FRESH", at, text)
 
 
 def _well_within(since: datetime, until: datetime, at: datetime, seconds: float) -> bool:

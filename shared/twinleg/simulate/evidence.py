@@ -11,7 +11,7 @@ from typing import Any
 
 from twinleg.domain.candles import utc_from_ms
 from twinleg.domain.ids import client_order_id
-from twinleg.domain.money import ZERO
+from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import LegRole, Purpose
 from twinleg.domain.trades import Trade
 
@@ -64,6 +64,27 @@ class Entered:
     cloid: str
     leverage: int
     isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Liquidated:
+    """A liquidation as the venue had it, and what stood before it at the last point of the price's path."""
+
+    at: datetime
+    user: str
+    coin: str
+    size: Decimal
+    stop: Decimal | None
+    """Where a stop rested inside the liquidation price; None: the position was not guarded."""
+    mark_before: Decimal
+    mark: Decimal
+
+    def __str__(self) -> str:
+        stop = "none" if self.stop is None else plain(self.stop)
+        return (
+            f"{self.at:%H:%M:%S} {self.user[:8]} {plain(self.size)} {self.coin}: stop {stop}, "
+            f"mark from {plain(self.mark_before)} to {plain(self.mark)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +184,17 @@ class Evidence:
     uncovered: Sequence[Span]
     """Positions that lost their stop by a cancel of ours."""
     entered: Sequence[Entered]
+    liquidated: Sequence[Liquidated]
     unwritten: Sequence[tuple[datetime, str]]
     """Signed actions that were sent with no record of them, or with another's record."""
     raised: Sequence[tuple[datetime, str]]
     """What functions raised that nobody foresaw."""
     unreadable: Sequence[Closed]
     moded: Sequence[Closed]
+    apart: Sequence[Closed]
+    """When a market's mark stood further off its oracle than is allowed; ``what`` is the coin."""
+    leaked: Sequence[tuple[datetime, str]]
+    """Where a secret was found in what was written, sent or logged: its name, never itself."""
     keys: Mapping[str, tuple[datetime, datetime]]
     """Agent address → when the venue stops accepting it, where that was set, and from when on it must be known."""
     carried: Collection[str]

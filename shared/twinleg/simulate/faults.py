@@ -15,11 +15,13 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "message_duplicated": (0.06, "a message is delivered a second time, soon after or while it is being handled"),
     "message_delayed": (0.05, "a message takes up to a minute"),
     "message_dropped": (0.03, "a delivery is lost; the message comes again after the acknowledgement deadline"),
+    "message_reordered": (0.02, "a message loses its place: later ones under its key may be handled before it"),
     "message_late_again": (0.03, "a message handled long ago is delivered once more"),
     # our processes and what they write
     "crash": (0.0010, "the process dies immediately before or after any effect"),
     "store_aborted": (0.0012, "a store call fails and nothing was written or read"),
     "store_ack_lost": (0.0010, "a store call succeeds and its answer is lost"),
+    "store_late": (0.0007, "a store call succeeds and is acknowledged many seconds later"),
     "bus_unavailable": (0.01, "a publish fails"),
     "bus_ack_lost": (0.01, "a publish succeeds and its answer is lost"),
     "clock_skewed": (0.25, "a new instance's clock is up to 2 s off"),
@@ -35,6 +37,7 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "malformed": (0.04, "carried out, and the answer is not readable"),
     "unknown_signer": (0.03, "a node that does not know the key yet refuses it, as if it were nobody's"),
     "order_rejected": (0.06, "an order is refused by the venue"),
+    "children_rejected": (0.05, "an entry is taken, its stop and target are refused"),
     "partly_filled": (0.1, "an order fills only in part"),
     # reads
     "read_failed": (0.003, "a read is refused, lost or unreadable"),
@@ -42,6 +45,10 @@ KINDS: Mapping[str, tuple[float, str]] = {
     "read_empty": (0.002, "a read is answered as for an address that holds nothing"),
     "read_split": (0.0005, "for a while two nodes answer in turn, one of them up to 60 s behind"),
     # the world, per minute
+    "venue_down": (0.0022, "for up to a minute and a half every connection to the venue breaks"),
+    "mark_apart": (0.0028, "for some minutes the mark stands apart from the last price, by up to 2 %"),
+    "triggers_fail": (0.0025, "for some minutes a stop or target that fires finds nobody within its limit"),
+    "deleveraged": (0.0250, "the venue takes a part or the whole of a position at the mark, while one is held"),
     "agent_replaced": (0.0025, "an agent key is replaced at the venue, and here a little later"),
     "agent_expires": (0.0025, "an agent key is replaced by one that expires soon, and that by another later"),
     "mode_changed": (0.0022, "an account's mode is changed by hand, and back after some minutes"),
@@ -58,8 +65,8 @@ KINDS: Mapping[str, tuple[float, str]] = {
 """kind → chance per opportunity, what it is."""
 
 LASTING: Mapping[str, float] = {
-    "message_delayed": 60.0, "message_dropped": 70.0, "crash": 70.0, "arrives_late": 40.0, "answer_late": 10.0,
-    "clock_skewed": 0.0,
+    "message_delayed": 60.0, "message_dropped": 70.0, "message_reordered": 90.0, "store_late": 20.0, "crash": 70.0,
+    "arrives_late": 40.0, "answer_late": 10.0, "clock_skewed": 0.0,
 }  # fmt: skip
 """For how many seconds a fault is at work, where it is not over at once."""
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from twinleg.adapters.venues.hyperliquid_http import NetworkFault
+from twinleg.paper.matching import finish
 from twinleg.paper.venue import BAD_GATEWAY, Venue
 from twinleg.simulate.faults import Dice
 from twinleg.simulate.kernel import Kernel
@@ -19,6 +20,8 @@ STALE_SECONDS_MAX = 60.0
 ACTION_SECONDS = (0.05, 0.4)
 LATE_SECONDS = (1.0, 40.0)
 SPLIT_SECONDS = (20.0, 90.0)
+THROTTLED_SECONDS = 60.0
+"""How long requests may be one too many for the venue, once one was."""
 
 STRANGER = "User or API Wallet 0x0000000000000000000000000000000000000bad does not exist."
 
@@ -37,6 +40,8 @@ class Network:
         """Reads answered by a node that lags, or not at all while an account cannot be read."""
         self.unreadable: dict[str, datetime] = {}
         """Address → until when nothing can be read of it."""
+        self.down_until = kernel.now
+        """Until then every connection to the venue breaks."""
         self.sent: Callable[[bytes, bool], None] | None = None
         """Told of every signed action before and after the venue has it."""
         self.carried: Callable[[Mapping[str, Any]], None] | None = None
@@ -59,6 +64,7 @@ class Network:
         if self.sent:
             self.sent(body, True)
         self.kernel.sleep(self._draw.uniform(*ACTION_SECONDS) / 2)
+        self._reach()
         match kind := self.dice.first(BEFORE):
             case "request_lost":
                 self._fault(kind)
@@ -95,6 +101,10 @@ class Network:
         self.last_answer_at = self.kernel.now
         return status, text
 
+    def _reach(self) -> None:
+        if self.kernel.now < self.down_until:
+            raise NetworkFault("connection dropped", dropped=True)
+
     def _arrive(self, body: bytes) -> None:
         self._carry_out(body)
 
@@ -109,19 +119,33 @@ class Network:
             self.venue.add_faults(rules)
         asked = json.loads(body)
         reply = self.venue.reply("/exchange", asked)
-        self.say(f"{in_words(asked['action'])} -> {reply.text[:160]}")
-        if self.carried and reply.text.startswith('{"status":"ok"'):
+        text = reply.text
+        if self.carried and text.startswith('{"status":"ok"'):
             self.carried(asked)
+            if asked["action"].get("grouping") == "normalTpsl" and self.dice.strikes("children_rejected"):
+                self._fault("children_rejected")
+                text = without_children(self.venue, asked["action"], text)
+        self.say(f"{in_words(asked['action'])} -> {text[:160]}")
         if rules:
             self.venue.clear_faults()
         if self.sent:
             self.sent(body, False)
-        return reply.status, reply.text
+        self._noted(reply.status)
+        return reply.status, text
+
+    def _noted(self, status: int) -> None:
+        """That the venue itself had one request too many is nobody's fault here, and yet not as it should be."""
+        if status == 429:
+            self.behind += 1
+            self.dice.disturb(THROTTLED_SECONDS)
 
     # -- reads -----------------------------------------------------------------------------------
 
     def _read(self, path: str, body: bytes) -> tuple[int, str]:
         asked = json.loads(body)
+        if self.kernel.now < self.down_until:
+            self.behind += 1
+            self._reach()
         if self.kernel.now < self.unreadable.get(asked.get("user", ""), self.kernel.now):
             self.behind += 1
             return self._failed()
@@ -142,6 +166,7 @@ class Network:
                 self._fault(f"read_stale {asked.get('type')}")
             return 200, old
         status, text = self._reply(path, asked)
+        self._noted(status)
         if status == 200:
             self._answers.setdefault(body, deque(maxlen=8)).append((self.kernel.now, text))
         self.last_answer_at = self.kernel.now
@@ -168,6 +193,19 @@ class Network:
 
     def _fault(self, what: str) -> None:
         self.say(f"FAULT {what}")
+
+
+def without_children(venue: Venue, action: Mapping[str, Any], text: str) -> str:
+    """The answer to an entry whose stop and target are refused after all; they are taken away."""
+    state, answer = venue.engine.state, json.loads(text)
+    statuses = answer["response"]["data"]["statuses"]
+    if "error" in statuses[0]:
+        return text
+    children = {order["c"] for order in action["orders"][1:]}
+    for order in [o for o in state.orders.values() if o.cloid in children and o.live]:
+        finish(state, order, "rejected")
+    statuses[1:] = [{"error": "Invalid TP/SL price. asset=0"}] * (len(statuses) - 1)
+    return json.dumps(answer)
 
 
 def in_words(action: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from twinleg.domain.errors import TwinlegError
 from twinleg.domain.trades import TradeState
 from twinleg.engine.control import request_close, set_trading
 from twinleg.engine.ports import SignerRole
+from twinleg.paper import matching
+from twinleg.paper.orders import Order
 from twinleg.simulate.evidence import Closed
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 KEY_NOTED = timedelta(minutes=65)
 """The risk function notes when its key expires once an hour: those who open go by that note."""
+GAP_SEEN = 0.0125
+"""A mark this far off is off its oracle by more than the 1 % that is allowed, whatever smoothing and rounding do."""
 TOLD_SECONDS = (1.0, 90.0)
 """How long after a key was replaced at the venue our secret is."""
 
@@ -36,6 +40,8 @@ class People:
         self.addresses = {name: where[1] for name, where in account_addresses(world.settings).items()}
         self.moded: list[Closed] = []
         self.unreadable: list[Closed] = []
+        self.apart: list[Closed] = []
+        """Times in which a mark stood further off the oracle than any configuration allows, by coin."""
         self.keys: dict[str, tuple[datetime, datetime]] = {}
         """Agent address → when the venue stops accepting it, and from when on we must know."""
         self._resuming = False
@@ -68,7 +74,21 @@ class People:
             self._hide(account)
         if self.dice.strikes("store_down"):
             self._lose_store()
+        self._of_the_venue()
         self._look_after()
+
+    def _of_the_venue(self) -> None:
+        """What the venue and its market do by themselves."""
+        if self.dice.strikes("venue_down"):
+            self._lose_venue()
+        if self.dice.strikes("mark_apart"):
+            self._part_marks()
+        if self.dice.strikes("triggers_fail"):
+            self._spoil_triggers()
+        state = self.world.venue.engine.state
+        held = [(a, coin) for a in self.addresses.values() for coin in state.accounts[a].positions]
+        if held and self.dice.strikes("deleveraged"):
+            self._deleverage(*self.dice.stream("deleveraged").choice(held))
 
     def _say(self, text: str) -> None:
         self.world.say("person", text)
@@ -198,6 +218,50 @@ class People:
         verb = "buys" if buys else "sells"
         self._say(f"FAULT hand_trade: {verb} {lots} {coin} on {account}{' reduce-only' if reduces else ''}: {answer}")
 
+    # -- the venue and its market ----------------------------------------------------------------
+
+    def _part_marks(self) -> None:
+        draw = self.dice.stream("marks")
+        gap, seconds = draw.choice((-1, 1)) * draw.uniform(0.001, 0.02), draw.uniform(30, 600)
+        self._say(f"FAULT mark_apart: {gap:.2%} for {seconds:.0f} s")
+        if abs(gap) > GAP_SEEN:
+            until = self.kernel.now + timedelta(seconds=seconds)
+            self.apart += [Closed(coin, self.kernel.now, until) for coin in self.world.coins]
+        self._switched("mark_gap", f"{gap:.4f}", "0", seconds)
+
+    def _spoil_triggers(self) -> None:
+        usual = str(self.world.venue.engine.state.switches.trigger_slippage)
+        seconds = self.dice.stream("triggers").uniform(20, 300)
+        self._say(f"FAULT triggers_fail for {seconds:.0f} s")
+        self._switched("trigger_slippage", "-0.001", usual if usual != "-0.001" else "0.1", seconds)
+
+    def _switched(self, name: str, value: str, usual: str, seconds: float) -> None:
+        """A switch of the venue's turned for a while."""
+        venue = self.world.venue
+        venue.set_switches({name: value})
+        self.dice.disturb(seconds)
+        self.kernel.after(seconds, lambda: venue.set_switches({name: usual}))
+
+    def _deleverage(self, address: str, coin: str) -> None:
+        """Auto-deleveraging: a part or the whole of a position is taken at the mark, by an order of nobody's."""
+        state = self.world.venue.engine.state
+        account, market = state.accounts[address], state.markets[coin]
+        held = account.size(coin)
+        part = self.dice.stream("deleveraged").choice((Decimal("0.2"), Decimal(1), Decimal(1)))
+        size = (abs(held) * part).quantize(market.listing.lot, ROUND_DOWN) or abs(held)
+        order = Order(
+            oid=state.new_oid(), user=address, coin=coin, is_buy=held < 0, limit=market.mark, size=size, original=size,
+            reduce_only=True, tif="Ioc", cloid=None, placed_ms=state.now_ms,
+        )  # fmt: skip
+        state.admit(order)
+        matching.fill(
+            state, order, market.mark, size, crossed=True, tid=state.new_tid(), tx=state.new_hash(), liquidation=None
+        )
+        matching.complete(state, order)
+        matching.keep_reduce_only(state, account, market)
+        self.world.watch.look(self.kernel.now)
+        self._say(f"FAULT deleveraged: {size} {coin} of {held} of {address[:8]}")
+
     # -- what cannot be reached ------------------------------------------------------------------
 
     def _hide(self, account: str) -> None:
@@ -207,6 +271,12 @@ class People:
         self.unreadable.append(Closed(self.addresses[account], self.kernel.now, until))
         self.dice.disturb(seconds)
         self._say(f"FAULT account_unreadable: {account} for {seconds:.0f} s")
+
+    def _lose_venue(self) -> None:
+        seconds = self.dice.stream("outages").uniform(5, 90)
+        self.world.network.down_until = self.kernel.now + timedelta(seconds=seconds)
+        self.dice.disturb(seconds)
+        self._say(f"FAULT venue_down for {seconds:.0f} s")
 
     def _lose_store(self) -> None:
         seconds = self.draw.uniform(15, 120)

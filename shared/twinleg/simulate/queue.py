@@ -13,6 +13,7 @@ from twinleg.simulate.kernel import Kernel
 ORDERED = frozenset({"candles", "alerts", "intents"})
 ACK_SECONDS = 60.0
 BACKOFF_SECONDS = (1.0, 20.0)
+REORDERED_SECONDS_MAX = 90.0
 ATTEMPTS_MAX = 100
 """High, so that what a run tries is not cut short by a dead letter; production's are in the infrastructure's table."""
 
@@ -65,6 +66,9 @@ class SimulatedQueue:
             return message.id
         if topic in ORDERED and key:
             lane = self._lanes.setdefault((topic, key), _Lane())
+            if self.dice.strikes("message_reordered"):
+                self.kernel.after(self._draw.uniform(1, REORDERED_SECONDS_MAX), lambda: self._deliver(message))
+                return message.id
             lane.waiting.append(message)
             if len(lane.waiting) > 1:
                 return message.id

@@ -12,7 +12,7 @@ from twinleg.paper.accounts import Position, isolated_margin, liquidation_price
 from twinleg.paper.market import Market
 from twinleg.paper.orders import Order
 from twinleg.paper.state import State
-from twinleg.simulate.evidence import Entered, Span
+from twinleg.simulate.evidence import Entered, Liquidated, Span
 
 
 class Watch:
@@ -25,6 +25,11 @@ class Watch:
         self.uncovered: list[Span] = []
         """Those of them that lost it by a cancel of ours."""
         self.entered: list[Entered] = []
+        self.liquidated: list[Liquidated] = []
+        self._stops: dict[tuple[str, str], Decimal] = {}
+        """Of each guarded position, where its stop rests."""
+        self._marks: dict[str, Decimal] = {}
+        self._liquidations = 0
         self._open: dict[tuple[str, str], Span] = {}
         self._seen: tuple[int, ...] = ()
         self._fills = 0
@@ -32,8 +37,20 @@ class Watch:
     def glance(self, at: datetime) -> None:
         """Look, if anything was filled, placed or ended since the last time."""
         state = self.state
+        if len(state.liquidations) > self._liquidations:
+            self._keep_liquidations()
+        self._marks = {coin: market.mark for coin, market in state.markets.items()}
         if (len(state.fills), *(len(a.orders) for a in state.accounts.values())) != self._seen:
             self.look(at)
+
+    def _keep_liquidations(self) -> None:
+        new, self._liquidations = self.state.liquidations[self._liquidations :], len(self.state.liquidations)
+        for line in new:
+            coin, mark = line["coin"], Decimal(line["markPx"])
+            before, stop = self._marks.get(coin, mark), self._stops.get((line["user"], coin))
+            at = utc_from_ms(line["time"])
+            size = Decimal(line["szi"])
+            self.liquidated.append(Liquidated(at, line["user"], coin, size, stop, before, mark))
 
     def look(self, at: datetime, *, cancelled: bool = False) -> None:
         """Note every position that is not guarded now. *cancelled*: a cancel of ours was just carried out."""
@@ -45,8 +62,13 @@ class Watch:
         for user, account in state.accounts.items():
             for coin, position in account.positions.items():
                 key = (user, coin)
-                if not position.size or _is_guarded(account.orders.values(), coin, position, state.markets[coin]):
+                if not position.size:
                     continue
+                stop = _stop_of(account.orders.values(), coin, position, state.markets[coin])
+                if stop is not None:
+                    self._stops[key] = stop
+                    continue
+                self._stops.pop(key, None)
                 seen.add(key)
                 if key not in self._open:
                     span = Span("no stop inside its liquidation price", user, coin, last.get(key, at))
@@ -64,9 +86,10 @@ class Watch:
                 )
 
 
-def _is_guarded(orders: Iterable[Order], coin: str, position: Position, market: Market) -> bool:
-    """Whether reduce-only stops for all of it wait on the near side of its liquidation price."""
+def _stop_of(orders: Iterable[Order], coin: str, position: Position, market: Market) -> Decimal | None:
+    """Where reduce-only stops for all of it wait on the near side of its liquidation price: the last of them."""
     covered, size = ZERO, position.size
+    last: Decimal | None = None
     limit: Decimal | None = None
     if not position.is_cross:
         limit = liquidation_price(position, market, isolated_margin(position, market.mark), ZERO)
@@ -78,6 +101,7 @@ def _is_guarded(orders: Iterable[Order], coin: str, position: Position, market: 
         if limit is not None and (order.trigger - limit) * (1 if size > 0 else -1) <= 0:
             continue
         if order.follows_position:
-            return True
+            return order.trigger
         covered += order.size
-    return covered >= abs(size)
+        last = order.trigger if last is None else min(last, order.trigger) if size > 0 else max(last, order.trigger)
+    return last if covered >= abs(size) else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property, partial
@@ -15,7 +15,7 @@ from twinleg import entry, wire
 from twinleg.adapters.local.secrets import MappingSecrets
 from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
 from twinleg.bootstrap import Once, System, account_addresses, paper_key, paper_secrets
-from twinleg.domain.candles import MINUTE, Candle, ms_from_utc
+from twinleg.domain.candles import MINUTE, Candle, ms_from_utc, utc_from_ms
 from twinleg.domain.control import CONTROL_ID, Halt, read_control
 from twinleg.domain.errors import InvariantBroken, TwinlegError, Unavailable
 from twinleg.domain.trades import Trade
@@ -31,12 +31,14 @@ from twinleg.simulate.checker import check, records_of
 from twinleg.simulate.evidence import Evidence, Said, Sweep, Told, Violation
 from twinleg.simulate.faults import Dice
 from twinleg.simulate.kernel import Kernel, KernelClock, Killed
+from twinleg.simulate.leaks import found_in, listening
 from twinleg.simulate.network import Network
 from twinleg.simulate.people import People, alerts
 from twinleg.simulate.queue import Message, SimulatedQueue
 from twinleg.simulate.store import Documents, MemoryStore
 from twinleg.simulate.watch import Watch
 
+WEBHOOK_SECRET = "vXw9-sTz4-bLp7-Qm2k"
 HISTORY = 40
 """Minutes of candles before the run begins."""
 QUIET_MINUTES = 15
@@ -44,8 +46,10 @@ QUIET_MINUTES = 15
 LEVELS_USD = (Decimal(700), Decimal(3_000), Decimal(25_000))
 """What the best level of the book holds in a quiet minute: in a thin one orders fill in parts."""
 PRICES = {"BTC": 100_000.0, "ETH": 4_000.0}
+SWEEP_EVERY_SECONDS = (0, 0, 0, 0, 10, 20)
 SKEW_SECONDS = 2.0
 TICK_MS = 16
+STORE_SECONDS_MAX = 18.0
 STEP_SECONDS = 0.03
 """A store or bus call takes up to this long while another invocation is under way, so that they interleave."""
 
@@ -138,8 +142,14 @@ class World:
         self.network = Network(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
         self.queue = SimulatedQueue(self.kernel, self.dice, self._push, frozenset(SUBSCRIPTIONS))
         self.documents = Documents()
-        self.settings = parse(drawn_settings(self.coins, self.draw, plan.limits), {})
-        self.secrets = MappingSecrets(paper_secrets(self.settings))
+        pace = str(self.dice.stream("pace").choice(SWEEP_EVERY_SECONDS))
+        limits = {"sweep_every_seconds": pace, **plan.limits} if self.dice.chosen.kinds else plan.limits
+        self.settings = parse(drawn_settings(self.coins, self.draw, limits), {})
+        self._webhook_secret = {self.settings.webhook.secret: WEBHOOK_SECRET}
+        self.all_secrets = paper_secrets(self.settings) | self._webhook_secret
+        """By name, every key there ever was."""
+        self.secrets = MappingSecrets(self.all_secrets)
+        self.heard: list[str] = []
         self.meta = json.loads(self.venue.reply("/info", {"type": "meta"}).text)
         self.instances: dict[str, list[Instance]] = {}
         self.crashes = 0
@@ -168,6 +178,11 @@ class World:
     # -- the run ---------------------------------------------------------------------------------
 
     def run(self) -> None:
+        with listening() as heard:
+            self._run()
+        self.heard = heard.kept
+
+    def _run(self) -> None:
         self.dice.quiet = True
         self._prepare()
         self.dice.quiet = False
@@ -206,10 +221,13 @@ class World:
             naked=self.watch.naked,
             uncovered=self.watch.uncovered,
             entered=self.watch.entered,
+            liquidated=self.watch.liquidated,
             unwritten=[*self.unwritten, *self._never_written()],
             raised=self.raised,
             unreadable=self.people.unreadable,
             moded=self.people.moded,
+            apart=self.people.apart,
+            leaked=[(self.kernel.now, text) for text in found_in(self._said(), self.all_secrets)],
             keys=self.people.keys,
             carried=self.carried,
             verdicts=[Said.of(record.id, record.data) for record in store.query("actions")],
@@ -224,8 +242,23 @@ class World:
             calm_since=self.calm_since,
         )
 
+    def _said(self) -> Iterator[tuple[str, str]]:
+        """Everything that was written, published, logged, or answered, with where it stands."""
+        for collection, there in self.documents.collections.items():
+            yield from ((f"the record {collection}/{id}", kept.text) for id, kept in there.items())
+        for message in self.queue.published:
+            text = f"{message.data.decode()} {message.key} {dict(message.attributes)}"
+            yield f"the message {message.id} of {message.topic}", text
+        yield "the log", "\n".join(self.heard)
+        yield "an answer", "\n".join(text for _, _, text in self.lines)
+
     def _moved(self, at: datetime) -> None:
-        self.venue.set_clock(ms_from_utc(at))
+        target = ms_from_utc(at)
+        markets = self.venue.engine.state.markets.values()
+        while any(m.holders for m in markets) and (point := min(m.next_ms for m in markets)) < target:
+            self.venue.set_clock(max(point, self.venue.engine.state.now_ms))  # to see what each point does to positions
+            self.watch.glance(utc_from_ms(point))
+        self.venue.set_clock(target)
         self.watch.glance(at)
 
     def _sent(self, body: bytes, before: bool) -> None:
@@ -292,7 +325,7 @@ class World:
 
     def alert(self, body: str) -> None:
         """TradingView posts; on 5xx it posts again, up to three times."""
-        post = Post({"Content-Type": "application/json"}, body.encode(), "/paper")
+        post = Post({"Content-Type": "application/json"}, body.encode(), f"/{WEBHOOK_SECRET}")
 
         def answered(status: int | None, tries: int = 1) -> None:
             if (status is None or status >= 500) and tries < 4:
@@ -407,6 +440,11 @@ class World:
             if self.dice.strikes(kind, weight):
                 self.say(f"{instance.function}#{instance.number}", f"FAULT {kind} at {name}")
                 raise Unavailable(f"{name}: {'no answer' if done else 'not reached'}")
+            if done and self.dice.strikes("store_late", weight):
+                self.say(f"{instance.function}#{instance.number}", f"FAULT store_late at {name}")
+                self.kernel.sleep(self.dice.stream("store").uniform(1, STORE_SECONDS_MAX))
+                if not instance.alive:
+                    raise Killed
 
     def _kill(self, instance: Instance) -> None:
         instance.alive = False
@@ -416,7 +454,8 @@ class World:
         """Our secret holds another key; the processes are started anew with it."""
         name = self.settings.key_names[(account, role)]
         self._secrets_now[name] = key
-        self.secrets = MappingSecrets({**paper_secrets(self.settings), **self._secrets_now})
+        self.all_secrets[f"{name} {len(self.all_secrets)}"] = key
+        self.secrets = MappingSecrets({**paper_secrets(self.settings), **self._webhook_secret, **self._secrets_now})
         for instances in self.instances.values():
             for instance in instances:
                 instance.alive = instance.alive and instance.busy > 0
@@ -452,10 +491,25 @@ class World:
         switches = Switches()
         if self.dice.chosen.kinds:
             switches = switches.drawn(self.dice.stream("switches"))
+            switches = replace(switches, **_drawn_more(self.dice.stream("switches of measure")))
         return VenueOptions(
             candles=series, open_accounts=True, start_ms=ms_from_utc(self.start), switches=switches,
             seed=self.plan.seed, book=BookShape(level_usd=self.draw.choice(LEVELS_USD)),
         )  # fmt: skip
+
+
+def _drawn_more(draw: random.Random) -> dict[str, Any]:
+    """Switches of the venue that are a measure, or a mechanism that may be on or off."""
+    return {
+        "agent_expiry_lateness_ms": draw.choice((0, 5_000)),
+        "nonce_window_margin_ms": draw.choice((0, 120_000)),
+        "order_memory": draw.choice((40, 2000)),
+        "trigger_slippage": Decimal(draw.choice(("0.1", "0.1", "0.01"))),
+        "liquidation_step_usd": Decimal(draw.choice((500, 100_000))),
+        "modify_always_place_rule": draw.random() < 0.5,
+        "fill_on_touch": draw.random() < 0.5,
+        "rate_limits": draw.random() < 0.25,
+    }
 
 
 def _only_reduces(action: Mapping[str, Any]) -> bool:
