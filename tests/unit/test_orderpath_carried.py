@@ -1,0 +1,654 @@
+"""How a signed action is carried, on the paper venue in this process: what is written, sent, said and concluded.
+
+The bytes, records and answers are the real ones; only the sockets between the adapter and the venue are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twinleg.adapters.local.clocks import ReplayClock
+from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
+from twinleg.adapters.venues.hyperliquid_http import NetworkFault
+from twinleg.adapters.venues.hyperliquid_wire import agent_approval_body, signer_from
+from twinleg.bootstrap import account_addresses, local_system, paper_key
+from twinleg.domain.candles import Candle, ms_from_utc
+from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable
+from twinleg.domain.ids import client_order_id
+from twinleg.domain.orders import AckState, LegRole, OrderKind, OrderRequest, Side
+from twinleg.embedded.replay import settings_text
+from twinleg.engine.orderpath import ALLOTMENT_TRIES, ActionRecord, ActionState, OrderPath
+from twinleg.engine.pages import action_document
+from twinleg.engine.ports import (
+    AddMargin,
+    CancelOrders,
+    Create,
+    Grouping,
+    Noop,
+    PlaceEntry,
+    PlaceReduction,
+    SetLeverage,
+    SignerRole,
+    Steps,
+    VenueAction,
+    Venues,
+)
+from twinleg.engine.records import read
+from twinleg.engine.system import Engine
+from twinleg.paper.options import VenueOptions
+from twinleg.paper.venue import Venue
+from twinleg.risk.approval import Approved, ApprovedLeg
+from twinleg.settings import parse
+
+D = Decimal
+START = datetime(2025, 1, 6, 12, 0, tzinfo=UTC)
+BTC = "hyperliquid:BTC"
+S = ActionState
+LOST = {"kind": "lose_request", "path": "/exchange"}
+UNHEARD = {"kind": "lose_answer", "path": "/exchange"}
+STRANGER = {
+    "status": "err",
+    "response": "User or API Wallet 0x0000000000000000000000000000000000000bad does not exist.",
+}
+
+
+def lost(_: dict[str, Any]) -> tuple[int, str]:
+    raise NetworkFault("the request was lost", dropped=True)
+
+
+def throttled(_: dict[str, Any]) -> tuple[int, str]:
+    return 429, "null"
+
+
+def refused(_: dict[str, Any]) -> tuple[int, str]:
+    return 200, json.dumps({"status": "err", "response": "Insufficient margin to place order."})
+
+
+def unknown(_: dict[str, Any]) -> tuple[int, str]:
+    return 200, json.dumps(STRANGER)
+
+
+class Line:
+    """From the adapter to the venue. ``seen`` has every signed action as it was sent."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.venue, self.seen = venue, list[dict[str, Any]]()
+        self.answers: list[Callable[[dict[str, Any]], tuple[int, str] | None]] = []
+        """What is asked first of each signed action that follows; None lets the venue answer."""
+        self.reads = 0
+
+    def post(self, path: str, body: bytes) -> tuple[int, str]:
+        asked = json.loads(body)
+        if path == "/exchange":
+            self.seen.append(asked)
+            own = self.answers.pop(0)(asked) if self.answers else None
+            if own is not None:
+                return own
+        else:
+            self.reads += 1
+        reply = self.venue.reply(path, asked)
+        if reply.lost:
+            raise NetworkFault("no answer", dropped=True)
+        return reply.status, reply.text
+
+    def request(self, _: str, path: str, body: bytes | None) -> tuple[int, str]:
+        return self.post(path, body or b"")
+
+    @property
+    def kinds(self) -> list[str]:
+        return [asked["action"]["type"] for asked in self.seen]
+
+
+class Desk:
+    """Both accounts and one order path, at a time that only the test moves."""
+
+    def __init__(self, folder: Path) -> None:
+        bars = [Candle(START + timedelta(minutes=n), *(D(100_000),) * 4, D(100)) for n in range(30)]
+        self.venue = Venue(
+            VenueOptions(candles={"BTC": bars}, open_accounts=True, start_ms=ms_from_utc(START)), lambda: 0
+        )
+        self.clock = ReplayClock(START)
+        self.clock.follow(lambda at: self.venue.set_clock(ms_from_utc(at)))
+        self.line = Line(self.venue)
+        settings = parse(settings_text("BTC", "http://127.0.0.1:9", {}), {})
+        self.system = local_system(settings, {}, clock=self.clock, path=folder / "desk.sqlite")
+        addresses = account_addresses(settings)
+        self.adapter = HyperliquidVenue(
+            network="paper", url="http://127.0.0.1:9", secrets=self.system.secrets, key_names=settings.key_names,
+            accounts={name: AccountAddress(address, master) for name, (_, address, master) in addresses.items()},
+            steps=Steps(), meta=json.loads(self.venue.reply("/info", {"type": "meta"}).text), channel=self.line,
+        )  # fmt: skip
+        self.venues = Venues({"hyperliquid": self.adapter}, dict.fromkeys(addresses, "hyperliquid"))
+        for name in addresses:
+            for number, role in enumerate(SignerRole):
+                self.approve(name, role, number)
+        self.path = self.process()
+
+    def approve(self, account: str, role: SignerRole, number: int) -> None:
+        owner = signer_from(paper_key(account, "owner"), "owner")
+        agent = self.adapter.signer(account, role)
+        nonce = ms_from_utc(self.clock.now()) - 100 + number
+        self.venue.reply("/exchange", json.loads(agent_approval_body(owner, agent, f"agent-{number}", nonce=nonce)))
+
+    def engine(self, role: SignerRole = SignerRole.EXECUTE) -> Engine:
+        system = self.system
+        return Engine(system.desk, self.clock, system.bus, system.store, self.venues, role, system.memory)
+
+    def process(self, role: SignerRole = SignerRole.EXECUTE) -> OrderPath:
+        """The order path of a process that starts now."""
+        return OrderPath(self.engine(role))
+
+    def write(self, action: VenueAction | None = None, path: OrderPath | None = None, step: str = "s1") -> str:
+        return (path or self.path).write(
+            action or entry(), trade_id="t1", claim=lambda id: [Create("steps", step, {"action": id})]
+        )
+
+    def fault(self, *rules: dict[str, Any]) -> None:
+        self.venue.add_faults([{"count": 1} | rule for rule in rules])
+
+    def position(self) -> Decimal:
+        held = self.adapter.account("main").position(BTC)
+        return held.size if held else D(0)
+
+    def record(self, id: str) -> ActionRecord:
+        found = read(self.system.store, "actions", id, ActionRecord)
+        assert found is not None
+        return found[0]
+
+    @property
+    def actions(self) -> list[Any]:
+        return list(self.system.store.query("actions"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.venue.close()
+
+
+def order(number: int = 1, **changes: Any) -> OrderRequest:
+    values: dict[str, Any] = {
+        "client_order_id": client_order_id("t1", "main", "entry", number, 1), "market": BTC, "side": Side.BUY,
+        "size": D("0.01"), "limit_price": D(101_000), "kind": OrderKind.MARKET, "reduce_only": False,
+    }  # fmt: skip
+    return OrderRequest(**(values | changes))
+
+
+def entry(*orders: OrderRequest) -> PlaceEntry:
+    leg = ApprovedLeg(
+        role=LegRole.MAIN, account="main", market=BTC, side=Side.BUY, leverage=5, size=D(1),
+        entry_limit_price=D(101_000), stop_price=D(99_000), target_price=D(102_000), liquidation_distance=D("0.1"),
+    )  # fmt: skip
+    approved = Approved(trade_id="t1", main=leg, hedge=leg, loss_at_stop_usd=D(1), reason="a test")
+    return PlaceEntry("main", approved, orders or (order(),), Grouping.NONE)
+
+
+def reduction(number: int = 2) -> PlaceReduction:
+    return PlaceReduction("main", (order(number, side=Side.SELL, limit_price=D(99_000), reduce_only=True),))
+
+
+OTHERS: list[VenueAction] = [
+    SetLeverage("main", BTC, 7, True),
+    CancelOrders("main", BTC, (order().client_order_id,)),
+]
+
+
+# -- writing ahead -----------------------------------------------------------------------------------
+
+
+def test_the_record_the_step_and_the_nonce_are_written_before_anything_is_sent(desk: Desk) -> None:
+    id = desk.write()
+    signer, now = desk.adapter.signer("main", SignerRole.EXECUTE), desk.clock.now()
+    nonce = ms_from_utc(now)
+    assert id == f"{signer}:{nonce}" and desk.line.seen == []
+    found = desk.record(id)
+    expected: dict[str, Any] = {
+        "state": S.WRITTEN, "kind": "PlaceEntry", "account": "main", "market": BTC, "trade_id": "t1",
+        "adds_exposure": True, "client_order_ids": (order().client_order_id,), "signer": signer,
+        "role": SignerRole.EXECUTE,
+        "nonce": nonce, "expires_at": now + timedelta(seconds=15), "created_at": now,
+        "transitions": (f"{now.isoformat()} written",), "summary": f"PlaceEntry {BTC} on main for t1",
+    }  # fmt: skip
+    assert {name: getattr(found, name) for name in expected} == expected
+    step, allotted = desk.system.store.get("steps", "s1"), desk.system.store.get("signers", signer)
+    assert step is not None and step.data == {"action": id}
+    assert allotted is not None and allotted.data == {
+        "last_nonce": nonce, "account": "main", "role": "execute", "at": now,
+        "summary": f"main execute: last nonce {nonce}",
+    }  # fmt: skip
+    desk.path.outcome(id)
+    [sent] = desk.line.seen
+    assert sent == json.loads(found.body)
+
+
+def test_nonces_of_one_signer_are_each_one_more_at_least(desk: Desk) -> None:
+    """At the same moment, and after the clock was set back."""
+    first = desk.write()
+    store, signer = desk.system.store, desk.adapter.signer("main", SignerRole.EXECUTE)
+    second = desk.write(reduction(), desk.process(), "s2")
+    ahead = ms_from_utc(START) + 9_000
+    noted = store.get("signers", signer)
+    assert noted is not None
+    store.compare_and_set("signers", signer, {**noted.data, "last_nonce": ahead, "expires_at": "kept"}, noted.version)
+    third = desk.write(reduction(3), desk.process(), "s3")
+    assert [id.split(":")[1] for id in (first, second, third)] == [
+        str(ms_from_utc(START)), str(ms_from_utc(START) + 1), str(ahead + 1)
+    ]  # fmt: skip
+    noted = store.get("signers", signer)
+    assert noted is not None and noted.data["expires_at"] == "kept" and noted.data["last_nonce"] == ahead + 1
+
+
+def test_the_same_step_is_claimed_once(desk: Desk) -> None:
+    desk.write()
+    with pytest.raises(Conflict, match="t1: the step was claimed by another"):
+        desk.write(path=desk.process())
+    assert len(desk.actions) == 1 and desk.line.seen == []
+
+
+def test_a_writer_that_is_overtaken_takes_the_next_nonce(desk: Desk) -> None:
+    """Between its read of the last nonce and its write another process writes."""
+    overtaken = 0
+    first = OTHERS[0]
+
+    def claim(_: str) -> list[Create]:
+        nonlocal overtaken
+        if overtaken < 2:
+            overtaken += 1
+            desk.write(first, desk.process(), f"other{overtaken}")
+        return [Create("steps", "mine", {})]
+
+    id = desk.path.write(entry(), trade_id="t1", claim=claim)
+    assert id.endswith(str(ms_from_utc(START) + 2)) and len(desk.actions) == 3
+
+
+def test_a_writer_that_is_overtaken_without_end_gives_up_without_a_trace(desk: Desk) -> None:
+    turns = 0
+
+    def claim(_: str) -> list[Create]:
+        nonlocal turns
+        turns += 1
+        desk.write(OTHERS[0], desk.process(), f"other{turns}")
+        return [Create("steps", "mine", {})]
+
+    with pytest.raises(Unavailable, match=f"no nonce in {ALLOTMENT_TRIES} tries"):
+        desk.path.write(entry(), trade_id="t1", claim=claim)
+    assert turns == ALLOTMENT_TRIES == len(desk.actions) and desk.system.store.get("steps", "mine") is None
+
+
+def test_what_another_process_wrote_is_found_out_and_not_sent_as_its_first_copy(desk: Desk) -> None:
+    id = desk.write()
+    found = desk.process().outcome(id)
+    assert found.state is S.ACCEPTED and desk.position() == D("0.01")
+    assert "sending again" in found.transitions[1]
+
+
+def test_an_action_without_a_record_is_a_broken_invariant(desk: Desk) -> None:
+    with pytest.raises(InvariantBroken, match="0xa:1 has no record"):
+        desk.path.outcome("0xa:1")
+
+
+# -- the kinds of actions ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", OTHERS, ids=lambda a: type(a).__name__)
+def test_what_is_no_order_is_carried_alike(desk: Desk, action: VenueAction) -> None:
+    found = desk.path.outcome(desk.write(action))
+    assert found.state is S.ACCEPTED and found.market == BTC and found.client_order_ids == ()
+    assert not found.adds_exposure and found.kind == type(action).__name__
+
+
+def test_margin_is_added_once_though_its_answer_is_lost(desk: Desk) -> None:
+    desk.path.outcome(desk.write(SetLeverage("main", BTC, 5, True)))
+    desk.path.outcome(desk.write(step="s2"))
+    before = desk.adapter.account("main").position(BTC)
+    desk.fault(UNHEARD)
+    found = desk.path.outcome(desk.write(AddMargin("main", BTC, D(50)), step="s3"))
+    after = desk.adapter.account("main").position(BTC)
+    assert before is not None and after is not None
+    assert found.state is S.ACCEPTED and after.margin_used_usd - before.margin_used_usd == 50
+    assert "arrived" in found.transitions[-1]
+
+
+def test_an_entry_adds_exposure_and_a_reduction_does_not(desk: Desk) -> None:
+    opened = desk.path.outcome(desk.write())
+    assert opened.adds_exposure and desk.position() == D("0.01")
+    closed = desk.path.outcome(desk.write(reduction(), step="s2"))
+    assert not closed.adds_exposure and desk.position() == 0
+    assert closed.ack(reduction().orders[0].client_order_id).state is AckState.FILLED
+
+
+def test_noop_is_never_an_action_of_its_own(desk: Desk) -> None:
+    with pytest.raises(InvariantBroken, match="noop is not an action of its own"):
+        desk.write(Noop("main"))
+    assert desk.actions == []
+
+
+def test_each_order_has_its_own_acknowledgement(desk: Desk) -> None:
+    wide = entry(order(1), order(2, size=D("0.02")))
+    found = desk.path.outcome(desk.write(wide))
+    first, second = (found.ack(o.client_order_id) for o in wide.orders)
+    assert (first.filled_size, second.filled_size) == (D("0.01"), D("0.02"))
+    short = found.model_copy(update={"acks": found.acks[:1]})
+    assert short.ack(wide.orders[0].client_order_id) == first
+    assert short.ack(wide.orders[1].client_order_id).state is AckState.REJECTED
+
+
+# -- answers that are lost ---------------------------------------------------------------------------
+
+
+def test_a_lost_request_is_sent_again_as_it_was(desk: Desk) -> None:
+    desk.fault(LOST)
+    found = desk.path.outcome(desk.write())
+    assert found.state is S.ACCEPTED and desk.position() == D("0.01")
+    assert desk.line.seen[0] == desk.line.seen[1] and len(desk.line.seen) == 2
+
+
+def test_an_action_whose_answer_was_lost_is_read_and_not_done_again(desk: Desk) -> None:
+    desk.fault(UNHEARD)
+    wide = entry(order(1), order(2, size=D("0.02")))
+    found = desk.path.outcome(desk.write(wide))
+    assert found.state is S.ACCEPTED and desk.position() == D("0.03") and found.duplicate_seen
+    assert [found.ack(o.client_order_id).state for o in wide.orders] == [AckState.FILLED] * 2
+    assert found.acks[0].order_id and "found" in found.transitions[-1]
+
+
+def test_a_request_lost_for_good_is_fenced_and_proved_never_to_have_run(desk: Desk) -> None:
+    desk.fault(LOST, LOST)
+    id = desk.write()
+    found = desk.path.outcome(id)
+    assert found.state is S.NEVER_RAN and found.reason == "fenced by noop" and not found.noop_unanswered
+    assert desk.line.kinds == ["order", "order", "noop"]
+    assert desk.line.seen[2]["nonce"] == desk.line.seen[0]["nonce"]
+    assert desk.position() == 0 and desk.path.outcome(id) == found and len(desk.line.seen) == 3
+
+
+def test_near_its_expiry_nothing_is_sent_again(desk: Desk) -> None:
+    """Two seconds before it a copy could come too late, and its answer would prove nothing."""
+    for seconds, kinds in ((12.9, ["order"]), (13, ["noop"]), (16, ["noop"])):
+        desk.line.seen.clear()
+        id = desk.write(step=f"{seconds}")
+        desk.clock.sleep(seconds)
+        found = desk.process().outcome(id)
+        assert desk.line.kinds == kinds
+        assert found.state is (S.ACCEPTED if kinds == ["order"] else S.NEVER_RAN)
+
+
+def test_while_nothing_is_proved_the_outcome_is_unknown_and_nothing_is_repeated(desk: Desk) -> None:
+    desk.fault(*[LOST] * 3)
+    id = desk.write()
+    with pytest.raises(OutcomeUnknown, match="has no verdict yet"):
+        desk.path.outcome(id)
+    assert desk.record(id).noop_unanswered and desk.line.kinds == ["order", "order", "noop"]
+    with pytest.raises(OutcomeUnknown):
+        desk.process().outcome(id)
+    assert desk.line.kinds == ["order", "order", "noop"], "after an unanswered noop neither may be sent again"
+
+
+def test_the_final_read_is_made_well_after_the_expiry_and_twice(desk: Desk) -> None:
+    desk.fault(*[LOST] * 3)
+    id = desk.write()
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    expires_at = desk.record(id).expires_at
+    desk.clock.advance_to(expires_at + timedelta(seconds=4.9))
+    with pytest.raises(OutcomeUnknown, match="has no verdict yet"):
+        desk.path.outcome(id)
+    desk.clock.advance_to(expires_at + timedelta(seconds=5))
+    reads = desk.line.reads
+    found = desk.path.outcome(id)
+    assert found.state is S.NEVER_RAN and "final read, twice" in found.transitions[-1]
+    assert desk.clock.now() == expires_at + timedelta(seconds=10) and desk.line.reads - reads >= 8
+
+
+def test_a_trace_that_comes_between_the_two_readings_is_looked_at_again(desk: Desk) -> None:
+    """Our bytes were held somewhere and reach the venue late, though it should take them no more."""
+    desk.fault(*[LOST] * 3)
+    id = desk.write()
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    record = desk.record(id)
+    desk.venue.reply("/exchange", json.loads(record.body))
+    desk.clock.advance_to(record.expires_at + timedelta(seconds=5))
+    assert desk.path.outcome(id).state is S.ACCEPTED
+    assert desk.position() == D("0.01")
+
+
+def test_an_unanswered_change_that_is_no_order_leaves_no_trace_to_read(desk: Desk) -> None:
+    desk.fault(*[LOST] * 3)
+    id = desk.write(OTHERS[0])
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    desk.clock.advance_to(desk.record(id).expires_at + timedelta(seconds=5))
+    found = desk.path.outcome(id)
+    assert found.state is S.VANISHED and found.reason == "whether it ran cannot be read"
+
+
+def test_a_venue_that_offers_no_noop_is_read_after_the_expiry_alone(desk: Desk) -> None:
+    desk.adapter.capability = replace(desk.adapter.capability, noop=False)
+    desk.fault(LOST, LOST)
+    id = desk.write()
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    assert desk.line.kinds == ["order", "order"] and not desk.record(id).noop_unanswered
+    desk.clock.advance_to(desk.record(id).expires_at + timedelta(seconds=5))
+    assert desk.path.outcome(id).state is S.NEVER_RAN
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_only_the_actions_own_key_may_fence_it(desk: Desk, missing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another key's noop spends another key's nonce, and proves nothing."""
+    desk.fault(LOST)
+    id = desk.write()
+    desk.clock.sleep(14)
+    real, role = desk.adapter.signer, SignerRole.EXECUTE
+
+    def signer(account: str, asked: SignerRole) -> str:
+        if missing:
+            raise BadInput("its key is not ours any more")
+        return real(account, SignerRole.RISK if asked is role else asked)
+
+    monkeypatch.setattr(desk.adapter, "signer", signer)
+    with pytest.raises(OutcomeUnknown):
+        desk.process().outcome(id)
+    assert desk.line.kinds == []
+
+
+# -- 429 ---------------------------------------------------------------------------------------------
+
+
+def test_a_request_too_many_is_waited_out_longer_each_time(desk: Desk) -> None:
+    desk.fault({"kind": "429", "path": "/exchange", "count": 3})
+    waits = []
+    for number in range(4):
+        began = desk.clock.now()
+        found = desk.path.outcome(desk.write(entry(order(number)), step=f"s{number}"))
+        waits.append((desk.clock.now() - began).total_seconds())
+        assert found.state is (S.NEVER_RAN if number < 3 else S.ACCEPTED)
+    assert 1 <= waits[0] <= 3 and 2 <= waits[1] <= 6 and 4 <= waits[2] <= 12 and waits[3] == 0
+    desk.fault({"kind": "429", "path": "/exchange"})
+    began = desk.clock.now()
+    desk.path.outcome(desk.write(entry(order(9)), step="s9"))
+    assert 1 <= (desk.clock.now() - began).total_seconds() <= 3, "an answer in between begins anew"
+
+
+def test_a_throttled_copy_and_a_throttled_noop_are_waited_out_too(desk: Desk) -> None:
+    desk.line.answers = [lost, throttled, throttled]
+    id = desk.write()
+    began = desk.clock.now()
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    assert desk.line.kinds == ["order", "order", "noop"]
+    assert 3 <= (desk.clock.now() - began).total_seconds() <= 9
+    assert desk.path.outcome(id).state is S.ACCEPTED and desk.position() == D("0.01")
+
+
+# -- clocks and keys -----------------------------------------------------------------------------------
+
+
+def test_an_expiry_that_our_slow_clock_set_too_early_is_put_off_for_closes_only(desk: Desk) -> None:
+    late = 30_000
+    desk.path.outcome(desk.write(step="s0"))
+    desk.clock.follow(lambda at: desk.venue.set_clock(ms_from_utc(at) + late))
+    desk.venue.set_clock(ms_from_utc(desk.clock.now()) + late)
+    first = desk.path.outcome(desk.write(reduction(2)))
+    assert first.state is S.NEVER_RAN and "expire" in first.reason.lower()
+    assert desk.path.outcome(desk.write(entry(order(3)), step="s3")).state is S.NEVER_RAN
+    second = desk.path.outcome(desk.write(reduction(4), step="s4"))
+    assert second.state is S.ACCEPTED and desk.position() == 0
+    assert second.expires_at == desk.clock.now() + timedelta(seconds=45)
+
+
+@pytest.mark.parametrize("role", [SignerRole.RISK, SignerRole.EXECUTE])
+def test_a_key_the_venue_does_not_know_is_said_and_a_close_goes_on_under_the_emergency_key(
+    desk: Desk, role: SignerRole
+) -> None:
+    desk.path.outcome(desk.write(step="s0"))
+    path = desk.process(role)
+    desk.line.answers = [unknown]
+    ids: list[str] = []
+
+    def claim(id: str) -> list[Create]:
+        ids.append(id)
+        return [Create("steps", id, {})]
+
+    found = path.perform(reduction(), trade_id="t1", claim=claim)
+    told = [e.data for e in desk.system.store.query("audit", {"kind": "emergency"})]
+    if role is SignerRole.EXECUTE:
+        assert found.state is S.REJECTED and len(ids) == 1 and told == []
+        return
+    assert found.state is S.ACCEPTED and found.role is SignerRole.EMERGENCY and desk.position() == 0
+    assert [id.split(":")[0] for id in ids] == [
+        desk.adapter.signer("main", r) for r in (SignerRole.RISK, SignerRole.EMERGENCY)
+    ]
+    [one] = told
+    assert one["account"] == "main" and one["trade_id"] == "t1" and "does not exist" in one["summary"]
+
+
+def test_the_emergency_key_signs_what_only_reduces_and_only_while_the_other_is_refused(desk: Desk) -> None:
+    path, memory = desk.process(SignerRole.RISK), desk.system.memory
+    risk, emergency = (desk.adapter.signer("main", r) for r in (SignerRole.RISK, SignerRole.EMERGENCY))
+
+    def role_of(action: VenueAction, number: int) -> str:
+        return desk.record(desk.write(action, path, f"k{number}")).role.value
+
+    assert role_of(reduction(1), 1) == "risk"
+    memory.refuse(risk, desk.clock.now())
+    actions: list[VenueAction] = [reduction(2), OTHERS[1], OTHERS[0], AddMargin("main", BTC, D(1))]
+    assert [role_of(a, 2 + n) for n, a in enumerate(actions)] == ["emergency", "emergency", "risk", "risk"]
+    memory.refuse(emergency, desk.clock.now())
+    assert role_of(reduction(3), 8) == "risk", "neither is known: the sweep's own is said"
+    assert desk.record(desk.write(reduction(4), desk.process(), "k9")).role is SignerRole.EXECUTE
+
+
+def test_without_an_emergency_key_the_sweeps_own_signs(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.system.memory.refuse(desk.adapter.signer("main", SignerRole.RISK), desk.clock.now())
+    real = desk.adapter.signer
+    for error in (BadInput("no such key"), Unavailable("the secrets are not reached")):
+
+        def signer(account: str, role: SignerRole, error: Exception = error) -> str:
+            if role is SignerRole.EMERGENCY:
+                raise error
+            return real(account, role)
+
+        monkeypatch.setattr(desk.adapter, "signer", signer)
+        step = type(error).__name__
+        assert desk.record(desk.write(reduction(), desk.process(SignerRole.RISK), step)).role is SignerRole.RISK
+
+
+def test_the_emergency_keys_nonces_count_those_sent_without_a_record(desk: Desk) -> None:
+    used = desk.system.memory.nonce(desk.adapter.signer("main", SignerRole.EMERGENCY), ms_from_utc(START) + 500)
+    id = desk.write(reduction(), desk.process(SignerRole.EMERGENCY))
+    assert int(id.split(":")[1]) == used + 1
+
+
+# -- two that find out at the same time ----------------------------------------------------------------
+
+
+def test_a_verdict_recorded_by_another_meanwhile_stands(desk: Desk) -> None:
+    """While our first copy is on its way a sweep takes the record up, and decides it."""
+    id = desk.write()
+
+    def meanwhile(_: dict[str, Any]) -> None:
+        desk.clock.sleep(14)
+        assert desk.process().outcome(id).state is S.NEVER_RAN
+
+    desk.line.answers = [meanwhile]
+    found = desk.path.outcome(id)
+    assert found.state is S.NEVER_RAN and desk.position() == 0
+
+
+def test_an_answer_to_the_first_copy_is_not_the_last_word_once_another_was_sent(desk: Desk) -> None:
+    """Ours was refused; the other process's, which nobody answered, may run yet."""
+    id = desk.write()
+
+    def meanwhile(asked: dict[str, Any]) -> tuple[int, str]:
+        desk.line.answers = [lost, lost]
+        with pytest.raises(OutcomeUnknown):
+            desk.process().outcome(id)
+        return refused(asked)
+
+    desk.line.answers = [meanwhile]
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    record = desk.record(id)
+    assert record.state is S.WRITTEN and record.refused_copy_sent and desk.line.kinds == ["order", "order", "noop"]
+
+
+def test_who_finds_the_record_changed_gives_way(desk: Desk) -> None:
+    id = desk.write()
+
+    def meanwhile(_: dict[str, Any]) -> None:
+        stored = desk.system.store.get("actions", id)
+        assert stored is not None
+        changed = action_document(desk.record(id).model_copy(update={"reason": "taken up"}))
+        desk.system.store.compare_and_set("actions", id, changed, stored.version)
+
+    desk.line.answers = [lost, meanwhile]
+    with pytest.raises(Conflict, match="was taken up by another"):
+        desk.path.outcome(id)
+    assert desk.record(id).reason == "taken up"
+
+
+# -- what is logged --------------------------------------------------------------------------------------
+
+
+def test_every_verdict_is_one_line_with_its_links(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "twinleg.orders"):
+        id = desk.write()
+        desk.clock.sleep(3)
+        desk.path.outcome(id)
+    [line] = [r for r in caplog.records if r.name == "twinleg.orders"]
+    assert line.levelno == logging.INFO and line.getMessage() == f"PlaceEntry {BTC} on main for t1: accepted"
+    cloid = order().client_order_id
+    expected = {
+        "action_id": id, "kind": "PlaceEntry", "outcome": "accepted", "latency_seconds": 3.0, "trade_id": "t1",
+        "intent_id": "t1", "account": "main", "market": BTC, "client_order_id": cloid, "client_order_ids": [cloid],
+    }  # fmt: skip
+    assert {name: getattr(line, name) for name in expected} == expected and not hasattr(line, "reason")
+
+
+def test_a_refusal_is_a_warning_and_what_vanished_an_error(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.line.answers = [refused, lost, lost, lambda _: None, lost, lost, lost]
+    with caplog.at_level(logging.INFO, "twinleg.orders"):
+        desk.path.outcome(desk.write(step="s1"))
+        desk.path.outcome(desk.write(entry(order(2)), step="s2"))
+        id = desk.write(OTHERS[0], step="s3")
+        with pytest.raises(OutcomeUnknown):
+            desk.path.outcome(id)
+        desk.clock.sleep(25)
+        desk.path.outcome(id)
+    lines = [(r.levelname, r.outcome) for r in caplog.records if r.name == "twinleg.orders"]  # type: ignore[attr-defined]
+    assert lines == [("WARNING", "rejected"), ("WARNING", "never_ran"), ("ERROR", "vanished")]
+    gone = caplog.records[-1]
+    assert not hasattr(gone, "client_order_id") and not hasattr(gone, "client_order_ids")
+    assert gone.reason == "whether it ran cannot be read"  # type: ignore[attr-defined]
