@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from twinleg.domain.trades import ENDED, TradeState
+from twinleg.embedded.replay import alert_json
 
 
 def page(w: Any, account: str) -> dict[str, Any]:
@@ -85,3 +86,24 @@ def test_a_close_that_is_one_request_too_many_is_sent_again_only_after_a_while(w
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert len(waits) == count
     assert all(wait >= timedelta(seconds=min(2.0**n, 10) / 2) for n, wait in enumerate(waits, 1))
+
+
+def test_a_desk_of_six_markets_may_enter_two_in_one_minute_and_reverse(world):
+    """All functions in one process, as on a laptop: ingest, sweep and entries share what the venue takes a minute."""
+    reversing = {"tradingview": {"on_opposite": '"reverse"'}}
+    w = world(also=["ETH", "SOL", "XRP", "DOGE", "AVAX"], script=reversing, margin_in_use_percent_max="60")
+    venue = w.system.venues.of("main")
+    w.minutes(2)
+    quiet = venue.weight()[0]
+    assert quiet <= 300
+    w.alert("buy", "a1")
+    w.post(alert_json("ETH", "buy", w.system.clock.now(), "b1"))
+    w.deliver()
+    assert [t.state for t in w.trades()] == [TradeState.OPEN] * 2, [t.why_closed for t in w.trades()]
+    assert venue.weight()[0] + 200 <= 1_200, "and a way out is left"
+    w.minutes(2)
+    assert venue.weight()[0] <= quiet, "two open trades cost no more"
+    w.alert("sell", "a2")
+    states = sorted((t.main.market, t.intent.direction.value, t.state.value) for t in w.trades())
+    assert ("hyperliquid:BTC", "short", "OPEN") in states and ("hyperliquid:BTC", "long", "CLOSED") in states
+    assert venue.weight()[0] + 200 <= 1_200

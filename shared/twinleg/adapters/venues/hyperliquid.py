@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,8 @@ ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 FILLS_PER_ANSWER = 2000
 ROWS_PER_ANSWER = 500
 PAGES_MAX = 50
+CONTEXTS_KEPT = timedelta(seconds=1)
+"""How long all markets' prices are kept, which one answer gives: several markets asked for at once cost one read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class HyperliquidVenue:
             _require_confirmed(self._accounts.values(), confirmed_mainnet_address)
         self._secrets, self._key_names, self._steps = secrets, dict(key_names), steps
         self._channel: Wire = channel or Channel(self._url, timeout_seconds)
-        self._weights = weights.Weights(clock)
+        self._weights, self._clock = weights.Weights(clock), clock
+        self._contexts: tuple[datetime, Sequence[Any]] | None = None
         self._lock = threading.RLock()
         self._wallets: dict[str, Signer] = {}
         self._listings = None if meta is None else _listings_given(meta, name)
@@ -142,6 +145,7 @@ class HyperliquidVenue:
 
         parts, answer_type = expected_answer(signed.body, orders)
         self._weights.spend(weights.of_action(orders))
+        self._contexts = None  # what we do may move the market
         self._steps.step(f"{self.name}.exchange")
         try:
             status, text = self._channel.post("/exchange", signed.body.encode())
@@ -194,10 +198,20 @@ class HyperliquidVenue:
         return listing.rules
 
     def snapshot(self, market: str) -> Snapshot:
-        """Raises Unavailable when the mark or oracle price is null."""
-        coin = self._coin(market)
-        contexts = self._info({"type": "metaAndAssetCtxs"})
+        """The book as it is now, with mark, oracle and funding of at most a second ago; never from before an order.
+
+        Raises Unavailable when the mark or oracle price is null.
+        """
+        coin, contexts = self._coin(market), self._all_contexts()
         return self._read({"type": "l2Book", "coin": coin}, lambda book: reads.snapshot(market, coin, contexts, book))
+
+    def _all_contexts(self) -> Sequence[Any]:
+        now, kept = self._clock.now() if self._clock else None, self._contexts
+        if now and kept and now - CONTEXTS_KEPT < kept[0] <= now:
+            return kept[1]
+        contexts: Sequence[Any] = self._info({"type": "metaAndAssetCtxs"})
+        self._contexts = (now, contexts) if now else None
+        return contexts
 
     def candles(self, market: str, start: datetime, end: datetime) -> list[Candle]:
         """Closed candles only: the row still forming is recognised by a later row or by the venue's own time."""
