@@ -8,11 +8,24 @@ import sys
 from collections.abc import Callable, Sequence
 
 from twinleg import logs
-from twinleg.commands import backup, cost, dead, enumerate, explain, looking, running, schedule, simulate, steering, tail
+from twinleg.commands import (
+    backup,
+    cost,
+    crash,
+    dead,
+    enumerate,
+    explain,
+    looking,
+    running,
+    schedule,
+    simulate,
+    steering,
+    tail,
+)
 from twinleg.commands.common import Arguments
 from twinleg.domain.errors import BadInput, TwinlegError
 
-GROUPS = (running, looking, explain, steering, dead, schedule, tail, cost, backup, simulate, enumerate)
+GROUPS = (running, looking, explain, steering, dead, schedule, tail, cost, backup, simulate, enumerate, crash)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

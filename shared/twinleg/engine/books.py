@@ -40,7 +40,8 @@ REMEMBERED = (
 )  # fmt: skip
 """What of an account must outlive the sweep; its page has it too, for when the book is lost."""
 FIGURES = (
-    "equity_usd", "free_usd", "margin_used_usd", "margin_ratio", "own_margin_ratio", "liquidation_distance", "liquidation_error_percent", "day_pnl_usd",
+    "equity_usd", "free_usd", "margin_used_usd", "margin_ratio", "own_margin_ratio", "liquidation_distance",
+    "liquidation_error_percent", "day_pnl_usd",
 )  # fmt: skip
 
 NOTED = ("requests_left",)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from twinleg.domain.candles import Candle, ms_from_utc, utc_from_ms
 from twinleg.domain.errors import BadInput
 from twinleg.paper.options import BookShape, VenueOptions
+from twinleg.paper.path import POINTS_MIN
 
 VERSION = 1
 """Raised whenever a change of the rules would replay an old ledger to another result."""
@@ -120,6 +121,7 @@ def _packed(options: VenueOptions) -> Json:
         "start_ms": options.start_ms,
         "seed": options.seed,
         "history_candles": options.history_candles,
+        "path_points_min": options.path_points_min,
         "switches": options.switches.as_json(),
         "book": {k: str(v) if isinstance(v, Decimal) else v for k, v in asdict(options.book).items()},
         "candles": {coin: [_row(c) for c in series] for coin, series in options.candles.items()},
@@ -147,6 +149,7 @@ def _options_of(stored: Json) -> VenueOptions:
         seed=stored["seed"],
         history_candles=stored["history_candles"],
         book=BookShape(**shape),
+        path_points_min=stored.get("path_points_min", POINTS_MIN),
         funding_rates={
             coin: [(ms, Decimal(rate)) for ms, rate in rows] for coin, rows in stored["funding_rates"].items()
         },

@@ -44,9 +44,16 @@ class Market:
     """
 
     def __init__(
-        self, listing: Listing, candles: Sequence[Candle], start_ms: int, shape: BookShape, jitter: Sequence[Decimal]
+        self,
+        listing: Listing,
+        candles: Sequence[Candle],
+        start_ms: int,
+        shape: BookShape,
+        jitter: Sequence[Decimal],
+        points_min: int = path.POINTS_MIN,
     ) -> None:
         self.listing = listing
+        self.points_min = points_min
         self.coin = listing.coin
         self.candles: list[Candle] = []
         self.opened: list[int] = []
@@ -58,7 +65,7 @@ class Market:
         """The candle under way (or next to begin)."""
         self.point = 0
         self.points_walked = 0
-        self._path = path.walk(self.candles[self.index], self.opened[self.index], self.interval_ms)
+        self._path = self._walk(self.candles[self.index], self.opened[self.index])
         self.next_ms, first = self._path[0]
         self.high = self.low = first
         self.price = self.candles[self.index - 1].close if self.index else first
@@ -153,8 +160,11 @@ class Market:
             return
         candle = self.candles[index]
         self.index, self.point = index, 0
-        self._path = path.walk(candle, self.opened[index], self.interval_ms)
+        self._path = self._walk(candle, self.opened[index])
         self.next_ms = self._path[0][0]
+
+    def _walk(self, candle: Candle, opened: int) -> list[path.Point]:
+        return path.walk(candle, opened, self.interval_ms, self.points_min)
 
     def remark(self, switches: Switches) -> None:
         """Set oracle and mark from the smoothed state (again after a switch changed)."""

@@ -12,6 +12,10 @@ from typing import Any, Literal, get_args, get_type_hints
 from twinleg.domain.candles import Candle
 from twinleg.domain.errors import BadInput
 from twinleg.domain.money import decimal_of
+from twinleg.paper.path import POINTS_MIN
+
+POINTS_MAX = 600
+"""Of the path through a candle: two points may not share a millisecond of a second's candle."""
 
 Network = Literal["testnet", "mainnet"]
 ClockKind = Literal["manual", "wall"]
@@ -217,6 +221,8 @@ class VenueOptions:
     book: BookShape = field(default_factory=BookShape)
     funding_rates: Mapping[str, Sequence[tuple[int, Decimal]]] = field(default_factory=dict)
     """Recorded hourly funding rates per coin, (time ms, rate); hours without one use the venue's own formula."""
+    path_points_min: int = POINTS_MIN
+    """Points of the path through each candle, at least: prices, marks, triggers and liquidations happen at these."""
 
     def checked(self) -> VenueOptions:
         """Itself, or BadInput naming the option, its value and the limit."""
@@ -224,6 +230,8 @@ class VenueOptions:
             raise BadInput(f"candles: every market needs at least one candle, was {list(self.candles)}")
         if self.speed <= 0:
             raise BadInput(f"speed must be above 0, was {self.speed}")
+        if not POINTS_MIN <= self.path_points_min <= POINTS_MAX:
+            raise BadInput(f"path_points_min must be {POINTS_MIN} to {POINTS_MAX}, was {self.path_points_min}")
         if self.equity < 0:
             raise BadInput(f"equity must be >= 0, was {self.equity}")
         if self.history_candles is not None and self.history_candles < 0:

@@ -40,7 +40,7 @@ class State:
             listing = known.get(coin)
             if listing is None:
                 raise BadInput(f"candles: {coin!r} is not a listed coin; known are {', '.join(known)}")
-            self.markets[coin] = Market(listing, series, start_ms, options.book, jitter)
+            self.markets[coin] = Market(listing, series, start_ms, options.book, jitter, options.path_points_min)
         for coin, rates in options.funding_rates.items():
             if coin in self.markets:
                 self.markets[coin].know_funding(rates)
