@@ -241,7 +241,13 @@ class Changed(importlib.abc.MetaPathFinder):
 
 
 def anew(subject: Subject, mutant: Mutant, items: Sequence[pytest.Item], basetemp: str) -> int:
-    """Run the tests after importing everything of ours again."""
+    """Run the tests after importing everything of ours again: first the files that bear the module's name."""
+    near = [i for i in items if subject.name.split("/")[-1] in i.path.stem]
+    far = [i for i in items if i not in near]
+    return next((code for part in (near, far) if part and (code := _anew(subject, mutant, part, basetemp))), 0)
+
+
+def _anew(subject: Subject, mutant: Mutant, items: Sequence[pytest.Item], basetemp: str) -> int:
     tests = str(ROOT / "tests")
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] == "twinleg" or str(getattr(module, "__file__", None)).startswith(tests):
