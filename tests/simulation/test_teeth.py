@@ -1,17 +1,22 @@
 """The checker has teeth: bugs as careless engineers write them are planted here, and each is found by its invariant."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from twinleg.adapters.venues.hyperliquid import HyperliquidVenue
+from twinleg.domain.control import Halt
 from twinleg.domain.orders import LegRole, OrderKind
 from twinleg.domain.trades import TradeState
 from twinleg.engine import closing, legs, orderpath, ports, protect, saga, sweep
 from twinleg.engine.legs import read_leg, venue_of
 from twinleg.engine.orderpath import ActionState, OrderPath, Sent
 from twinleg.engine.ports import Create, Noop, Outcome, Replace
+from twinleg.engine.system import Engine
+from twinleg.risk import gate
 from twinleg.simulate.faults import Chosen, Dice
 from twinleg.simulate.run import quieten
 from twinleg.simulate.world import Plan, World
@@ -198,6 +203,74 @@ def old_state_believed(patch: Patch) -> None:
         patch.setattr(module, "read_leg", read)
 
 
+# -- before an entry, and beside it --------------------------------------------------------------
+
+
+def expiry_not_looked_at(patch: Patch) -> None:
+    """An intent is carried out whenever it comes."""
+    patch.setattr(gate, "_fresh", lambda *given: None)
+    patch.setattr(saga.Saga, "_no_more", lambda self, trade: None)
+
+
+def mark_not_held_against_the_oracle(patch: Patch) -> None:
+    """Whatever the venue calls the mark is traded at."""
+    real = HyperliquidVenue.snapshot
+
+    def trusting(self: Any, market: str) -> Any:
+        found = real(self, market)
+        return found.model_copy(update={"oracle_price": found.mark_price})
+
+    patch.setattr(HyperliquidVenue, "snapshot", trusting)
+
+
+def mode_taken_for_granted(patch: Patch) -> None:
+    """Accounts are in the mode that they were set up with."""
+    patch.setattr(HyperliquidVenue, "mode", lambda self, account: "disabled")
+
+
+def halt_not_looked_at(patch: Patch) -> None:
+    """Execution does not ask whether trading is on: that is for those who decide."""
+    real = Engine.control
+
+    def on(self: Any) -> Any:
+        control, version = real(self)
+        return control.model_copy(update={"state": Halt.ENABLED}), version
+
+    patch.setattr(Engine, "control", on)
+
+
+def order_ids_at_random(patch: Patch) -> None:
+    """An entry's client order id is made up, as in every example."""
+    real = saga.order_id_for
+
+    def made_up(trade: Any, role: Any, purpose: Any, sequence: int, attempt: int) -> Any:
+        return real(trade, role, purpose, sequence + 1000, attempt)
+
+    patch.setattr(saga, "order_id_for", made_up)
+
+
+def key_in_the_log(patch: Patch) -> None:
+    """Somebody wanted to see with which key it is signed."""
+    real = HyperliquidVenue._wallet
+
+    def shown(self: Any, account: str, role: Any) -> Any:
+        logging.getLogger("twinleg").info("signing with %s", self._secrets.read(self._key_names[account, role]))
+        return real(self, account, role)
+
+    patch.setattr(HyperliquidVenue, "_wallet", shown)
+
+
+def key_in_the_records(patch: Patch) -> None:
+    """What is signed with is written down beside what was signed."""
+    real = OrderPath._sign
+
+    def noted(self: Any, venue: Any, action: Any, role: Any, *more: Any) -> Any:
+        key = venue._secrets.read(venue._key_names[action.account, role])
+        return real(self, venue, action, role, *more).model_copy(update={"summary": f"signed with {key}"})
+
+    patch.setattr(OrderPath, "_sign", noted)
+
+
 @dataclass(frozen=True)
 class Hunt:
     """A planted bug, the invariant that names it, and the worlds in which it shows soon."""
@@ -236,6 +309,13 @@ HUNTS = [
         limits={"foreign": '"close"'},
     ),
     Hunt(one_empty_read_believed, "TRUTH", "and both legs were held", "read_empty", 10),
+    Hunt(expiry_not_looked_at, "FRESH", "was entered after it expired", "message_dropped,message_delayed", 8),
+    Hunt(mark_not_held_against_the_oracle, "FRESH", "stood off its oracle", "mark_apart", 15, alert_every=3),
+    Hunt(mode_taken_for_granted, "CLOSED-FAIL", "in another mode", "mode_changed", 15, alert_every=3),
+    Hunt(halt_not_looked_at, "HALT", "in a halt", "halted", 15, alert_every=3),
+    Hunt(order_ids_at_random, "TRACE", "leads to no intent", "none", minutes=40),
+    Hunt(key_in_the_log, "SECRET", "is in the log", "none", minutes=40),
+    Hunt(key_in_the_records, "SECRET", "is in the record actions/", "none", minutes=40),
     # Found by the simulation itself, and since then put right.
     Hunt(old_state_believed, "TRUTH", "and both legs were held", "read_split", 6, alert_every=3),
 ]  # fmt: skip

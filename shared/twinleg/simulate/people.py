@@ -44,6 +44,8 @@ class People:
         """Times in which a mark stood further off the oracle than any configuration allows, by coin."""
         self.keys: dict[str, tuple[datetime, datetime]] = {}
         """Agent address → when the venue stops accepting it, and from when on we must know."""
+        self._unusual_until = self.kernel.now
+        """Until then a switch of the venue's is turned."""
         self._resuming = False
         self._nonce = 0
 
@@ -81,9 +83,10 @@ class People:
         """What the venue and its market do by themselves."""
         if self.dice.strikes("venue_down"):
             self._lose_venue()
-        if self.dice.strikes("mark_apart"):
+        usual = self.kernel.now >= self._unusual_until
+        if usual and self.dice.strikes("mark_apart"):
             self._part_marks()
-        if self.dice.strikes("triggers_fail"):
+        elif usual and self.dice.strikes("triggers_fail"):
             self._spoil_triggers()
         state = self.world.venue.engine.state
         held = [(a, coin) for a in self.addresses.values() for coin in state.accounts[a].positions]
@@ -233,12 +236,13 @@ class People:
         usual = str(self.world.venue.engine.state.switches.trigger_slippage)
         seconds = self.dice.stream("triggers").uniform(20, 300)
         self._say(f"FAULT triggers_fail for {seconds:.0f} s")
-        self._switched("trigger_slippage", "-0.001", usual if usual != "-0.001" else "0.1", seconds)
+        self._switched("trigger_slippage", "-0.001", usual, seconds)
 
     def _switched(self, name: str, value: str, usual: str, seconds: float) -> None:
         """A switch of the venue's turned for a while."""
         venue = self.world.venue
         venue.set_switches({name: value})
+        self._unusual_until = self.kernel.now + timedelta(seconds=seconds)
         self.dice.disturb(seconds)
         self.kernel.after(seconds, lambda: venue.set_switches({name: usual}))
 
