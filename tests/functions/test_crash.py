@@ -15,8 +15,8 @@ import pytest
 from twinleg.cli import main
 from twinleg.domain.candles import MINUTE, Candle
 from twinleg.domain.errors import BadInput
-from twinleg.embedded.crash import DayRuns, as_json, hedge_cost, leverages_of, run_day
-from twinleg.embedded.crash_days import (
+from twinleg.simulate.crash import DayRuns, as_json, hedge_cost, leverages_of, run_day
+from twinleg.simulate.crash_days import (
     HISTORY,
     CrashDay,
     coin_of_file,
@@ -25,8 +25,8 @@ from twinleg.embedded.crash_days import (
     minute_candles,
     synthetic_days,
 )
-from twinleg.embedded.crash_page import page, verdict
-from twinleg.embedded.crash_run import EQUITY_USD, Liquidated
+from twinleg.simulate.crash_page import page, verdict
+from twinleg.simulate.crash_run import EQUITY_USD, Liquidated
 
 D = Decimal
 START = datetime(2025, 1, 6, 12, tzinfo=UTC)

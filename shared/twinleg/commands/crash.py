@@ -43,7 +43,7 @@ def _leverages(text: str) -> tuple[int, ...]:
 
 def _crash(arguments: Arguments) -> int:
     from twinleg.adapters.local.clocks import stopwatch
-    from twinleg.embedded.crash import as_json, run_day
+    from twinleg.simulate.crash import as_json, run_day
 
     logging.disable(logging.CRITICAL)  # the functions' own lines: thousands
     watch, limits = stopwatch(), _limits(arguments.stop)
@@ -55,7 +55,7 @@ def _crash(arguments: Arguments) -> int:
         logging.disable(logging.NOTSET)
     said = as_json(days) | {"wall_seconds": round(watch(), 1)}
     if arguments.out is not None:
-        from twinleg.embedded.crash_page import page
+        from twinleg.simulate.crash_page import page
 
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(page(days), encoding="utf-8")
@@ -68,8 +68,8 @@ def _crash(arguments: Arguments) -> int:
 
 def _days(arguments: Arguments) -> list[Any]:
     from twinleg.adapters.local.candle_files import parse_instant
-    from twinleg.embedded.crash_days import coin_of_file, days_of_file, synthetic_days
     from twinleg.paper.listings import listings
+    from twinleg.simulate.crash_days import coin_of_file, days_of_file, synthetic_days
 
     if arguments.hours > HOURS_MAX:
         raise BadInput(f"--hours must be at most {HOURS_MAX}, was {arguments.hours}")
@@ -105,7 +105,7 @@ def _progress(passed: float, text: str) -> None:
 def _print(days: list[Any], out: Path | None) -> None:
     from rich.console import Console
 
-    from twinleg.embedded.crash_page import table, verdict
+    from twinleg.simulate.crash_page import table, verdict
 
     console = Console() if sys.stdout.isatty() else Console(width=140)
     console.print(table(days))

@@ -8,10 +8,10 @@ from html import escape
 from rich.table import Table
 
 from twinleg.embedded.charts import Line, Threshold, line_chart, seconds, tag
-from twinleg.embedded.crash import DayRuns, Run, as_json, kept_percent, worst_and_end
-from twinleg.embedded.crash_run import Curve, Liquidated
 from twinleg.embedded.report_style import STYLE
 from twinleg.embedded.report_table import card, signed
+from twinleg.simulate.crash import DayRuns, Run, as_json, kept_percent, worst_and_end
+from twinleg.simulate.crash_run import Curve, Liquidated
 
 TITLE = "Crash report"
 WHO = (("hedged", "main"), ("unhedged", "both"), ("no stop", "third"))

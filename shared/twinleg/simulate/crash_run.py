@@ -29,7 +29,6 @@ from twinleg.domain.candles import MINUTE, ms_from_utc, utc_from_ms
 from twinleg.domain.control import Halt
 from twinleg.domain.errors import InvariantBroken, Unavailable
 from twinleg.domain.trades import Trade
-from twinleg.embedded.crash_days import CrashDay
 from twinleg.embedded.replay import alert_json, settings_text
 from twinleg.embedded.report_data import Ending, ending
 from twinleg.embedded.summary import refused_by_code
@@ -39,6 +38,7 @@ from twinleg.engine.ports import SignerRole, Steps, Venues
 from twinleg.paper.accounts import Account, Position, isolated_margin, liquidation_price
 from twinleg.paper.options import VenueOptions
 from twinleg.paper.venue import Venue
+from twinleg.simulate.crash_days import CrashDay
 
 EQUITY_USD = Decimal(10_000)
 """Of each account."""

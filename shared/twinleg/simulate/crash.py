@@ -9,9 +9,9 @@ from typing import Any
 
 from twinleg.domain.money import ZERO
 from twinleg.domain.trades import Trade
-from twinleg.embedded.crash_days import HISTORY, CrashDay
-from twinleg.embedded.crash_run import EQUITY_USD, Alone, Curve, Desk, Guarded, Liquidated, unhedged
 from twinleg.paper.listings import listings
+from twinleg.simulate.crash_days import HISTORY, CrashDay
+from twinleg.simulate.crash_run import EQUITY_USD, Alone, Curve, Desk, Guarded, Liquidated, unhedged
 
 START_USD = 2 * EQUITY_USD
 """Of both accounts together."""
