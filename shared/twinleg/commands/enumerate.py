@@ -11,6 +11,7 @@ from twinleg.commands.common import Arguments, command, count
 from twinleg.domain.errors import BadInput
 
 GROUPS = ("execute", "risk", "halt")
+PARTS_MAX = 1000
 SHOWN_MAX = 20
 """Failures that are printed; --json has all."""
 
@@ -22,7 +23,11 @@ def add(commands: Any) -> None:
     made.add_argument("--scene", action="append", default=[], help="one scene alone (may be given again)")
     made.add_argument("--delivery", action="append", default=[], help="once, twice or later alone")
     made.add_argument("--kind", action="append", default=[], help="one kind of fault alone, e.g. crash")
-    made.add_argument("--no-pairs", action="store_true", help="no pairs of faults")
+    which = made.add_mutually_exclusive_group()
+    which.add_argument("--no-pairs", action="store_true", help="no pairs of faults")
+    which.add_argument("--only-pairs", action="store_true", help="the pairs of faults alone")
+    made.add_argument("--part", type=_part, default=(1, 1), help="a share of the cases alone, e.g. 3/8", metavar="N/OF")
+    made.add_argument("--afresh", action="store_true", help="run every case from its beginning (slower, the same)")
     made.add_argument("--jobs", type=count, default=2, help="processes (default 2)")
     made.add_argument("--case", default=None, help="one case alone, e.g. market/once/45:answer_lost")
     made.add_argument("--timeline", action="store_true", help="with --case: the run, step by step")
@@ -53,6 +58,13 @@ def _enumerate(arguments: Arguments) -> int:
     return 0 if total.ok else 1
 
 
+def _part(text: str) -> tuple[int, int]:
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= PARTS_MAX):
+        raise argparse.ArgumentTypeError(f"must be N/OF, from 1/1 to {PARTS_MAX}/{PARTS_MAX}, was {text!r}")
+    return int(number), int(parts)
+
+
 def _choice(arguments: argparse.Namespace) -> Any:
     from twinleg.simulate.enumerate_all import Choice
     from twinleg.simulate.enumerate_faults import KINDS
@@ -69,7 +81,14 @@ def _choice(arguments: argparse.Namespace) -> Any:
             raise BadInput(f"--kind must be one of {', '.join(KINDS)}, was {name!r}")
     deliveries = tuple(arguments.delivery) or tuple(DELIVERIES)
     return Choice(
-        arguments.group, tuple(arguments.scene), deliveries, tuple(arguments.kind), pairs=not arguments.no_pairs
+        arguments.group,
+        tuple(arguments.scene),
+        deliveries,
+        tuple(arguments.kind),
+        pairs=not arguments.no_pairs,
+        singles=not arguments.only_pairs,
+        afresh=arguments.afresh,
+        part=arguments.part,
     )
 
 

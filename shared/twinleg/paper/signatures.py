@@ -8,8 +8,9 @@ Source: hyperliquid-python-sdk (signing) and its published vectors.
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgpack
@@ -179,6 +180,16 @@ def _recover(digest: bytes, signature: dict[str, Any]) -> str:
 
 def recover(body: dict[str, Any], mainnet: bool) -> str | None:
     """The lower-case address that signed this request body; None when no key can have."""
+    try:
+        return _signer_of(json.dumps(body), mainnet)
+    except (TypeError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _signer_of(text: str, mainnet: bool) -> str | None:
+    """Of a body as JSON: the same one is asked for more than once."""
+    body = json.loads(text)
     action = body["action"]
     try:
         if action["type"] in USER_SIGNED:

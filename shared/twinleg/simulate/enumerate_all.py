@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from twinleg.simulate.enumerate_faults import CRASH, Fault, kinds_at
+from twinleg.simulate.enumerate_faults import CRASH, Fault, Step, kinds_at
 from twinleg.simulate.enumerate_run import (
     Case,
     Part,
@@ -44,10 +44,13 @@ class Choice:
     deliveries: tuple[str, ...] = tuple(DELIVERIES)
     kinds: tuple[str, ...] = ()
     pairs: bool = True
+    singles: bool = True
     hidden: bool = True
     """Whether steps that only faults show are enumerated too."""
     afresh: bool = False
     """Whether every case is run from its beginning: slower, and the same."""
+    part: tuple[int, int] = (1, 1)
+    """Which share of the cases, of how many: each share can be run by itself, all of them together are the whole."""
 
     def bases(self) -> list[Case]:
         """The unharmed runs."""
@@ -88,6 +91,7 @@ class Sum:
         group = self.choice.group
         return {
             "group": group,
+            "part": "{} of {}".format(*self.choice.part),
             "cases": cases,
             "passed": cases - len(failed),
             "failed": len(failed),
@@ -130,10 +134,19 @@ class _Here:
 def _all(choice: Choice, total: Sum, pool: Executor | _Here, progress: Progress) -> None:
     works: list[Work] = []
     bases = choice.bases()
-    for part, found in pool.map(_begin, [(choice, base) for base in bases]):
-        total.part.merge(part)
+    number, parts = choice.part
+    for part, found, dies_at in pool.map(_begin, [(choice, base) for base in bases]):
         works += found
-    progress(f"{len(bases)} unharmed runs, {total.part.steps.total()} steps, {_count(works)} faults to try")
+        if parts > 1 or not choice.singles:  # other shares leave none of these out
+            total.part.enumerated |= dies_at
+        if number == 1:
+            total.part.merge(part)
+    works = works[number - 1 :: parts]
+    pairs = sum(work.pairs for work in works)
+    steps = total.part.steps.total()
+    progress(f"{len(bases)} unharmed runs of {steps} steps; to do: {_count(works) - pairs} cases of one fault")
+    if pairs:
+        progress(f"and {pairs} faults on the order path, each followed by every second one")
     _carry_out(works, total, pool, progress)
     if choice.hidden:
         _hidden(choice, total, pool, progress)
@@ -145,17 +158,18 @@ def _carry_out(works: Sequence[Work], total: Sum, pool: Executor | _Here, progre
         for case, text in part.failures:
             progress(f"FAILED {case}: {text}")
         total.part.merge(part)
-        if number * 20 // len(works) > said:
-            said = number * 20 // len(works)
-            progress(f"{number} of {len(works)} shares, {total.part.cases.total()} cases, {len(total.failed)} failed")
+        if number * 50 // len(works) > said:
+            said = number * 50 // len(works)
+            done_of = f"{number} of {len(works)} shares of work ({100 * number // len(works)} %)"
+            progress(f"{done_of}, {total.part.cases.total()} cases, {len(total.failed)} failed")
 
 
 def _count(works: Sequence[Work]) -> int:
     return sum(len(work.branches) for work in works)
 
 
-def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work]]:
-    """The unharmed run of a base, and the shares that its steps make."""
+def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work], set[str]]:
+    """The unharmed run of a base, the shares that its steps make, and the sorts of steps at which processes die."""
     choice, base = given
     part, stage = Part(base.group), probed(base)
     part.add(outcome_of(base, stage), "unharmed")
@@ -167,11 +181,14 @@ def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work]]:
         Work(base, tuple(branches[first : first + SHARE]), afresh=choice.afresh)
         for first in range(0, len(branches), SHARE)
     ]
+    if not choice.singles:
+        works.clear()
     if choice.pairs and base.delivery == "once":
         path = [s for s in steps if s.on_order_path]
         firsts = [branch_at(s, f) for s in path for f in unlike_faults(s, stage.scene) if choice.allows(f)]
         works += [Work(base, (first,), pairs=True, sort="pair", afresh=choice.afresh) for first in firsts]
-    return part, works
+    dies_at = {steps[branch.fault.step].sort for branch in branches if branch.fault.kind == CRASH}
+    return part, works, dies_at
 
 
 def _hidden(choice: Choice, total: Sum, pool: Executor | _Here, progress: Progress) -> None:
@@ -188,11 +205,11 @@ def _hidden(choice: Choice, total: Sum, pool: Executor | _Here, progress: Progre
     total.missed = tuple(sorted(set(part.seen) - part.enumerated))
 
 
-def _after(given: tuple[Choice, Case, int]) -> list[Work]:
+def _after(given: tuple[Choice, Case, Step]) -> list[Work]:
     """Every fault at one step of a run in which something went wrong already."""
-    choice, base, number = given
-    stage = probed(base)
-    step = stage.steps[number]
-    faults = [Fault(number, kind) for kind in kinds_at(step) if kind == CRASH or choice.allows(Fault(number, kind))]
-    branches = tuple(branch_at(step, fault) for fault in faults)
+    choice, base, step = given
+    if step.body and not (step.signed or step.after):
+        step = probed(base).steps[step.number]  # what a node that lags would answer
+    kinds = [kind for kind in kinds_at(step) if kind == CRASH or choice.allows(Fault(step.number, kind))]
+    branches = tuple(branch_at(step, Fault(step.number, kind)) for kind in kinds)
     return [Work(base, branches, tuple(stale_answers(base).items()), False, "after another", choice.afresh)]

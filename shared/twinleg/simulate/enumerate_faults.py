@@ -113,6 +113,8 @@ class Step:
     second: float
     point: int
     """The last point before it, or at it, at which the run can be split."""
+    idle: bool = False
+    """Whether its process did nothing but read a record since the step before, in no time: the world is the same."""
     body: bytes = b""
     answer: str = ""
     stale: str | None = None
@@ -126,6 +128,11 @@ class Step:
     @property
     def on_order_path(self) -> bool:
         return "orderpath." in self.place
+
+    @property
+    def reads_records(self) -> bool:
+        """Whether it looks at records and changes nothing."""
+        return self.name.startswith(("store.get ", "store.query "))
 
     @property
     def signed(self) -> bool:

@@ -200,7 +200,7 @@ class Part:
     """(case, what is wrong)."""
     alone_seconds: float = 0.0
     alone_case: str = ""
-    seen: dict[str, tuple[Case, int]] = field(default_factory=dict)
+    seen: dict[str, tuple[Case, Step]] = field(default_factory=dict)
     """Every sort of step that was seen: where first."""
     enumerated: set[str] = field(default_factory=set)
     """Every sort of step at which a process died."""
@@ -216,7 +216,8 @@ class Part:
         if found.alone_seconds > self.alone_seconds:
             self.alone_seconds, self.alone_case = found.alone_seconds, str(case)
         for step in found.steps:
-            self.seen.setdefault(step.sort, (case, step.number))
+            if (sort_of_step := step.sort) not in self.seen:
+                self.seen[sort_of_step] = (case, replace(step, answer="", stale=None))
 
     def judge(self, case: Case, stage: Stage, sort: str) -> None:
         """Judge the world of a case, at its end."""
@@ -300,13 +301,15 @@ def _run_branches(work: Work, part: Part) -> None:
 def unlike_faults(step: Step, scene: Scene) -> list[Fault]:
     """The faults of a step that differ from each other and from its neighbours': for pairs, and for a second delivery.
 
-    To die after a step is to die before the next one, and a read that fails is a read whose answer is lost.
+    To die after a step is to die before the next one, to die when nothing but records was read since is to die before
+    reading them, and a read that fails is a read whose answer is lost.
     """
-    reads = step.name.startswith(("store.get", "store.query"))
     return [
         fault
         for fault in faults_at(step, scene)
-        if fault.kind not in ALIKE and not (step.after and (fault.kind == CRASH or reads))
+        if fault.kind not in ALIKE
+        and not (fault.kind == CRASH and (step.after or step.idle))
+        and not (step.after and step.reads_records)
     ]
 
 

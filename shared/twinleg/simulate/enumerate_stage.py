@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache
+from types import CodeType
 from typing import Any
 
 from twinleg.bootstrap import account_addresses, paper_key
@@ -248,11 +249,18 @@ class Stage(World):
         plain = name.split("/")[0].removesuffix(" done").strip()
         after = name.endswith(" done") or (before is not None and before.name == plain and not before.after)
         step = Step(number, instance.function, plain, after, _place(), self.second, self.points)
+        step.idle = not after and self._only_read(self.steps[-2:], before, step)
         self.steps.append(step)
         self.network.stepping[task] = step
         fault = self.faults.get(number)
         if fault is not None:
             self._strike(instance, step, fault)
+
+    def _only_read(self, last: Sequence[Step], before: Step | None, step: Step) -> bool:
+        """Whether the last two steps are this task's reading of a record, in no time."""
+        if len(last) < 2 or last[1] is not before or not before.after or not before.reads_records:
+            return False
+        return last[0].name == before.name and not last[0].after and last[0].second == before.second == step.second
 
     def _begin(self, instance: Instance, name: str) -> None:
         who = f"{instance.function}#{instance.number}"
@@ -354,6 +362,7 @@ def _alert(action: str, stage: Stage, number: int) -> str:
 
 
 _ENGINE = "/twinleg/engine/"
+_END = "."
 
 
 def _place() -> str:
@@ -361,11 +370,20 @@ def _place() -> str:
     names: list[str] = []
     frame = sys._getframe(2)
     while frame is not None and len(names) < CALLERS_MAX:
-        code = frame.f_code
-        if _ENGINE in code.co_filename and not (code.co_name.startswith("<") or code.co_name == "step"):
-            module = code.co_filename.rpartition("/")[2].removesuffix(".py")
-            names.append(f"{module}.{code.co_name}")
-        elif code.co_filename.endswith("entry.py"):
+        name = _name_of(frame.f_code)
+        if name == _END:
             break
+        if name:
+            names.append(name)
         frame = frame.f_back  # type: ignore[assignment]
     return ">".join(reversed(names))
+
+
+@cache
+def _name_of(code: CodeType) -> str:
+    """A function of the engine by name; empty for what is none, _END for where the invocation began."""
+    if code.co_filename.endswith("entry.py"):
+        return _END
+    if _ENGINE not in code.co_filename or code.co_name.startswith("<") or code.co_name == "step":
+        return ""
+    return f"{code.co_filename.rpartition('/')[2].removesuffix('.py')}.{code.co_name}"
