@@ -23,6 +23,9 @@ from twinleg.engine.watch import RESTING, Positions, Reading, Readings, is_alone
 from twinleg.risk import ladder
 from twinleg.risk.limits import Limits
 
+MARGIN_SEEN_SECONDS = 20
+"""How long after margin was moved the ladder waits for it to be seen before it cuts: it runs within 15 s or never."""
+
 FLATTENED = frozenset({TradeState.OPEN, TradeState.REDUCING, TradeState.NEEDS_A_PERSON})
 """States that FLATTEN turns into CLOSING; from the others a trade goes there by itself."""
 
@@ -117,6 +120,8 @@ class Protection:
         trade = trade.marked(*positions, self.engine.now())
         if step is ladder.Step.CLOSE:
             self._leave(trade, version, f"ladder: {reading.reason}")
+        elif step is ladder.Step.CUT and self._margin_is_on_its_way(trade):
+            return
         elif step is ladder.Step.CUT:
             cut = trade.to(
                 TradeState.REDUCING, why_closed=f"ladder cut: {reading.reason}", cut=True, rung=reading.rung.label,
@@ -135,6 +140,11 @@ class Protection:
             if reading.rung is not ladder.Rung.NONE:
                 self._say(EventKind.WARNED, trade, reading.reason)
 
+    def _margin_is_on_its_way(self, trade: Trade) -> bool:
+        """Whether margin was moved a moment ago, maybe by another sweep: what was read may be from before it."""
+        age = (self.engine.now() - trade.updated_at).total_seconds()
+        return trade.rung == ladder.Rung.MARGIN.label and age < MARGIN_SEEN_SECONDS
+
     def _add_margin(
         self,
         trade: Trade,
@@ -148,7 +158,8 @@ class Protection:
         leg = trade.leg(role)
         rules = venue_of(self.engine, leg).rules(leg.market)
         usd = ladder.margin_to_add_usd(position, rules, limits, state.free_usd) if position else ZERO
-        added = trade.model_copy(update={"margin_added": True, "rung": ladder.Rung.MARGIN.label})
+        now = self.engine.now()
+        added = trade.model_copy(update={"margin_added": True, "rung": ladder.Rung.MARGIN.label, "updated_at": now})
         if usd <= 0:
             self.saga.book.write(trade, version, added)
             self._say(EventKind.WARNED, trade, f"{role_name(role)}: no free collateral to add ({reason})")
