@@ -231,6 +231,21 @@ def test_a_limit_entry_waits_at_the_mark_fills_there_and_is_hedged(world):
     assert first["tif"] == "Gtc"
 
 
+def test_an_old_list_of_resting_orders_does_not_end_a_limit_entry(world):
+    """Filled in part at once and answered as filled; the rest of it rests, and a node that lags does not list it."""
+    w = world(["100000"] * 2 + ["99900"] * 30, entry_order="limit", limit_order_seconds_max="10")
+    w.control.switches(partial_gtc_answer="filled")
+    w.minutes(1)
+    w.system.clock.sleep(50)
+    w.fault(kind="partial_fill", address=w.address("main"), action="order", fraction="0.4", count=1)
+    w.fault(kind="empty_read", path="/info", action="frontendOpenOrders", address=w.address("main"), count=2)
+    w.alert("buy", "a1")
+    orders = w.control.ledger()["orders"]
+    main, hedge = ([o for o in orders if o["user"] == w.address(a) and not o["reduceOnly"]] for a in ("main", "hedge"))
+    assert main and not any(o["live"] for o in (*main, *hedge))
+    assert all(h["timestamp"] >= main[0]["statusTimestamp"] for h in hedge)
+
+
 def test_a_limit_entry_that_nobody_takes_is_cancelled_and_nothing_is_left(world):
     w = world(
         ["100000"] * 2 + [str(100_000 + 100 * n) for n in range(1, 30)],

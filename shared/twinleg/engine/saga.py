@@ -27,7 +27,7 @@ from twinleg.domain.orders import (
     Purpose,
     Side,
 )
-from twinleg.domain.trades import Leg, Trade, TradeState
+from twinleg.domain.trades import Leg, PlacedOrder, Trade, TradeState
 from twinleg.engine.closing import Closing, asked_to_leave
 from twinleg.engine.gate_words import gate_saw
 from twinleg.engine.keys import keys_expire_at, own_key
@@ -39,7 +39,7 @@ from twinleg.engine.legs import (
     role_name,
     venue_of,
 )
-from twinleg.engine.orderpath import ActionRecord, ActionState
+from twinleg.engine.orderpath import ActionRecord, ActionState, order_report
 from twinleg.engine.ports import Check, SetLeverage, Write
 from twinleg.engine.survey import survey, unresolved_actions
 from twinleg.engine.system import Engine
@@ -256,7 +256,7 @@ class Saga:
         noted = self.book.noted(trade)
         entry = noted.main.placed(Purpose.ENTRY)
         assert entry is not None
-        if entry.state is AckState.RESTING or (entry.kind is OrderKind.LIMIT and self._rests(noted)):
+        if entry.kind is OrderKind.LIMIT and not self._is_over(noted, entry):
             return self._wait_for_limit(noted, version, trade)
         try:
             leg, position = confirmed_leg(self.engine, noted, noted.main)
@@ -313,13 +313,13 @@ class Saga:
         entry = leg.placed(Purpose.ENTRY)
         assert entry is not None
         deadline = noted.updated_at + timedelta(seconds=self._limits(noted).limit_order_seconds_max)
-        while clock.now() < deadline and self._still_wanted(noted) and self._rests(noted):
+        while clock.now() < deadline and self._still_wanted(noted) and not self._is_over(noted, entry):
             clock.sleep(1.0)
-        if self._rests(noted):
+        if not self._is_over(noted, entry):
             self.book.cancel(before, version, leg, [entry.client_order_id])
             before, version = self.book.load(noted.trade_id)
             noted = self.book.noted(before)
-        report = venue.order(leg.account, entry.client_order_id)
+        report = order_report(self.engine, leg.account, entry.client_order_id)
         if report is None or report.state in (AckState.RESTING, AckState.WAITING):
             raise OutcomeUnknown(f"trade {noted.trade_id}: the limit entry is not terminal yet")
         settled = leg.with_order(entry.model_copy(update={"state": report.state, "reason": report.status}))
@@ -328,10 +328,16 @@ class Saga:
     def _still_wanted(self, trade: Trade) -> bool:
         return self.engine.control()[0].state is Halt.ENABLED and not self.book.load(trade.trade_id)[0].asked_to_end
 
-    def _rests(self, trade: Trade) -> bool:
-        entry = trade.main.placed(Purpose.ENTRY)
-        resting = venue_of(self.engine, trade.main).open_orders(trade.main.account)
-        return entry is not None and any(o.client_order_id == entry.client_order_id for o in resting)
+    def _is_over(self, trade: Trade, entry: PlacedOrder) -> bool:
+        """Whether a limit entry cannot fill any more.
+
+        That it is not among the resting orders proves nothing: the list may be older than the order. What its own
+        status says is final once it says so, however old that answer is.
+        """
+        if entry.state in (AckState.REJECTED, AckState.CANCELED) or entry.filled_said >= entry.size:
+            return True
+        report = venue_of(self.engine, trade.main).order(trade.main.account, entry.client_order_id)
+        return report is not None and report.state not in (AckState.RESTING, AckState.WAITING)
 
     # -- MAIN_FILLED_UNHEDGED --------------------------------------------------------------------
 
