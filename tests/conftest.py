@@ -123,7 +123,7 @@ class VenueThread:
         self._loop.close()
 
     async def _serve(self, options: VenueOptions) -> None:
-        venue = Venue(options, lambda: 0)
+        self.venue = venue = Venue(options, lambda: 0)
         runner = web.ServerRunner(web.Server(Face(venue).handle, access_log=None), handle_signals=False)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -102,6 +102,8 @@ class OrderReport(Frozen):
     """The venue's own word, e.g. ``iocCancelRejected``."""
     size: Decimal
     at: datetime
+    known: bool = True
+    """Whether the word is one we know. Of another, ``state`` says only that the venue has the order."""
 
 
 class RestingOrder(Frozen):

@@ -20,9 +20,10 @@ from enum import StrEnum
 
 from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable
+from twinleg.domain.ids import ClientOrderId
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import plain
-from twinleg.domain.orders import AckState, OrderAck
+from twinleg.domain.orders import AckState, OrderAck, OrderReport
 from twinleg.domain.recorded import Recorded
 from twinleg.engine.budget import back_off_seconds
 from twinleg.engine.pages import action_document
@@ -83,7 +84,7 @@ class ActionRecord(Recorded):
     market: str
     trade_id: str
     adds_exposure: bool
-    client_order_ids: tuple[str, ...]
+    client_order_ids: tuple[ClientOrderId, ...]
     signer: str
     role: SignerRole
     nonce: int
@@ -288,7 +289,7 @@ class OrderPath:
         if record.state is ActionState.ARRIVED and not record.client_order_ids:
             return self._save(record, record.model_copy(update={"state": ActionState.ACCEPTED}), "arrived")
         if not record.final:
-            record = self._look(record, venue)
+            record = self._look(record)
         if not record.final:
             record = self._final_read(record, venue)
         return record
@@ -330,10 +331,10 @@ class OrderPath:
             return None
         return venue.sign(Noop(record.account), record.role, record.nonce, None) if same_key else None
 
-    def _look(self, record: ActionRecord, venue: Venue) -> ActionRecord:
+    def _look(self, record: ActionRecord) -> ActionRecord:
         looks = LOOKS if record.state is ActionState.ARRIVED else 1
         for look in range(looks):
-            acks = self._acks(record, venue)
+            acks = self._acks(record)
             if acks is not None:
                 return self._save(
                     record, record.model_copy(update={"state": ActionState.ACCEPTED, "acks": acks}), "found"
@@ -342,9 +343,9 @@ class OrderPath:
                 self._engine.clock.sleep(0.5)
         return record
 
-    def _acks(self, record: ActionRecord, venue: Venue) -> tuple[OrderAck, ...] | None:
+    def _acks(self, record: ActionRecord) -> tuple[OrderAck, ...] | None:
         """The orders' acknowledgements from what the venue says of them; None when it knows none of them."""
-        reports = [venue.order(record.account, id) for id in record.client_order_ids]
+        reports = [order_report(self._engine, record.account, id) for id in record.client_order_ids]
         if all(report is None for report in reports):
             return None
         return tuple(
@@ -358,7 +359,7 @@ class OrderPath:
         for reading in range(2):
             if record.expires_at is None or venue.time() < record.expires_at + FINAL_MARGIN:
                 raise OutcomeUnknown(f"action {record.id} ({record.summary}) has no verdict yet")
-            if self._acks(record, venue) is not None or self._traces(record, venue):
+            if self._acks(record) is not None or self._traces(record, venue):
                 raise OutcomeUnknown(f"action {record.id} left a trace that was not there before; look again")
             if reading == 0:
                 self._engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
@@ -394,6 +395,33 @@ def record_of(action: VenueAction, signed: Signed, role: SignerRole, now: dateti
         transitions=(f"{now.isoformat()} written",),
         summary=f"{kind} {market} on {action.account} for {trade_id}",
     )
+
+
+def order_report(engine: Engine, account: str, client_order_id: ClientOrderId) -> OrderReport | None:
+    """What the venue says of an order. One whose status we do not know rests if it is among the resting orders.
+
+    If it is not, in two reads 5 s apart, it is over, and its fills say what it did: nothing is guessed from the word.
+    A person is told of it.
+    """
+    venue = engine.venues.of(account)
+    report = venue.order(account, client_order_id)
+    if report is None or report.known:
+        return report
+
+    def rests() -> bool:
+        return any(o.client_order_id == client_order_id for o in venue.open_orders(account))
+
+    state = AckState.RESTING
+    if not rests():
+        engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
+        state = AckState.RESTING if rests() else AckState.CANCELED
+    engine.announce(
+        EventKind.WARNED,
+        f"order {client_order_id}: its status {report.status!r} is not known; by the list of resting orders it "
+        f"{'rests' if state is AckState.RESTING else 'is over'}",
+        account=account,
+    )
+    return report.model_copy(update={"state": state})
 
 
 class Sent(StrEnum):
@@ -476,7 +504,7 @@ def _write_line(record: ActionRecord, now: datetime) -> None:
     log.log(level, "%s: %s", record.summary, record.state.value, extra=told)
 
 
-def _client_order_ids(action: VenueAction) -> tuple[str, ...]:
+def _client_order_ids(action: VenueAction) -> tuple[ClientOrderId, ...]:
     return tuple(o.client_order_id for o in action.orders) if isinstance(action, (PlaceEntry, PlaceReduction)) else ()
 
 

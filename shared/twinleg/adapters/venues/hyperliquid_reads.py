@@ -274,7 +274,10 @@ def _kind(raw: Raw) -> OrderKind:
 
 
 def order_report(client_order_id: str, raw: Raw) -> OrderReport | None:
-    """What became of an order. Its ``size`` is the one asked for: what is filled comes from fills alone."""
+    """What became of an order. Its ``size`` is the one asked for: what is filled comes from fills alone.
+
+    A status that we do not know is told as such: the venue has the order, and whether it rests must be looked up.
+    """
     if raw["status"] == "unknownOid":
         return None
     if raw["status"] != "order":
@@ -283,18 +286,20 @@ def order_report(client_order_id: str, raw: Raw) -> OrderReport | None:
     order, word = found["order"], found["status"]
     if order.get("cloid") not in (None, client_order_id):
         raise ValueError(f"asked for {client_order_id}, was answered {order['cloid']}")
+    state = order_state(word, waiting=bool(order.get("isTrigger")))
     return OrderReport(
         client_order_id=ClientOrderId(client_order_id),
         order_id=str(order["oid"]),
-        state=order_state(word, waiting=bool(order.get("isTrigger"))),
+        state=state or AckState.RESTING,
+        known=state is not None,
         status=word,
         size=number(order["origSz"]),
         at=moment(found["statusTimestamp"]),
     )
 
 
-def order_state(word: str, *, waiting: bool) -> AckState:
-    """The state a status word means; ValueError names a word we do not know."""
+def order_state(word: str, *, waiting: bool) -> AckState | None:
+    """The state a status word means; None for a word we do not know."""
     if word == "filled":
         return AckState.FILLED
     if word == "open":
@@ -307,7 +312,7 @@ def order_state(word: str, *, waiting: bool) -> AckState:
         return AckState.REJECTED
     if word in CANCELED_WORDS or word.endswith("Canceled"):
         return AckState.CANCELED
-    raise ValueError(f"unknown order status {word!r}")
+    return None
 
 
 def fills(rows: Sequence[Raw], user: str, venue: str) -> list[Fill]:
