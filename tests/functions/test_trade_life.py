@@ -233,10 +233,9 @@ def test_a_limit_entry_waits_at_the_mark_fills_there_and_is_hedged(world):
 
 def test_an_old_list_of_resting_orders_does_not_end_a_limit_entry(world):
     """Filled in part at once and answered as filled; the rest of it rests, and a node that lags does not list it."""
-    w = world(["100000"] * 2 + ["99900"] * 30, entry_order="limit", limit_order_seconds_max="10")
-    w.control.switches(partial_gtc_answer="filled")
+    w = world(entry_order="limit", limit_order_seconds_max="10")
+    w.control.switches(partial_gtc_answer="filled", mark_gap="0.0005")  # at the mark there is somebody to trade with
     w.minutes(1)
-    w.system.clock.sleep(50)
     w.fault(kind="partial_fill", address=w.address("main"), action="order", fraction="0.4", count=1)
     w.fault(kind="empty_read", path="/info", action="frontendOpenOrders", address=w.address("main"), count=2)
     w.alert("buy", "a1")
