@@ -47,6 +47,7 @@ LEVELS_USD = (Decimal(700), Decimal(3_000), Decimal(25_000))
 """What the best level of the book holds in a quiet minute: in a thin one orders fill in parts."""
 PRICES = {"BTC": 100_000.0, "ETH": 4_000.0}
 SWEEP_EVERY_SECONDS = (0, 0, 0, 0, 10, 20)
+LEVERAGES_MAX = (3, 5, 10, 25, 40)
 SKEW_SECONDS = 2.0
 TICK_MS = 16
 STORE_SECONDS_MAX = 18.0
@@ -142,8 +143,14 @@ class World:
         self.network = Network(self.venue, self.kernel, self.dice, lambda text: self.say("venue", text))
         self.queue = SimulatedQueue(self.kernel, self.dice, self._push, frozenset(SUBSCRIPTIONS))
         self.documents = Documents()
-        pace = str(self.dice.stream("pace").choice(SWEEP_EVERY_SECONDS))
-        limits = {"sweep_every_seconds": pace, **plan.limits} if self.dice.chosen.kinds else plan.limits
+        limits = plan.limits
+        if self.dice.chosen.kinds:
+            drawn_too = {
+                "sweep_every_seconds": str(self.dice.stream("pace").choice(SWEEP_EVERY_SECONDS)),
+                "leverage_max": str(self.dice.stream("leverage").choice(LEVERAGES_MAX)),
+                "leverage_above_10_allowed": "true",
+            }
+            limits = {**drawn_too, **plan.limits}
         self.settings = parse(drawn_settings(self.coins, self.draw, limits), {})
         self._webhook_secret = {self.settings.webhook.secret: WEBHOOK_SECRET}
         self.all_secrets = paper_secrets(self.settings) | self._webhook_secret
