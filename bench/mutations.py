@@ -268,7 +268,7 @@ class _Finder:
         return isinstance(owner, ast.Name) and owner.id in TEXTS_OF
 
     def _reckoned(self, operator: ast.operator, left: ast.expr, right: ast.expr) -> None:
-        if isinstance(right, ast.Attribute) and right.attr == "sign":  # times 1 or -1
+        if getattr(right, "attr", getattr(right, "id", "")) == "sign":  # times 1 or -1
             self.replace(right, f"-{self.text(right)}")
         elif type(operator) in RECKONED and not any(isinstance(s, (ast.JoinedStr, ast.Tuple)) for s in (left, right)):
             self.between(left, right, *RECKONED[type(operator)])

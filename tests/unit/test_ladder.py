@@ -472,8 +472,22 @@ def test_a_leg_that_is_gone_is_no_drift() -> None:
     assert hedge_drift(trade(), position(), position(size=D(1)), LIMITS), "one base unit of hedge is one"
 
 
+@pytest.mark.parametrize("long", [True, False])
+def test_where_a_higher_tier_begins_a_long_and_a_short_need_other_margins(long: bool) -> None:
+    tiers = (MarginTier(lower_bound_usd=D(0), max_leverage=25), MarginTier(lower_bound_usd=D(1000), max_leverage=3))
+    rules = RULES.model_copy(update={"tiers": tiers})
+    side, mark = (Side.BUY, D(900)) if long else (Side.SELL, D(1080))
+    before = endangered(str(mark), long=long)
+    usd = margin_to_add_usd(before, rules, LIMITS, D(10_000))
+    at_entry = isolated_liquidation_distance(D(1000), side, D(1), 5, rules)
+    found = liquidation_price(mark, side, D(1), before.margin_used_usd + usd, rules)
+    assert usd > 0 and abs(liquidation_distance(mark, found, side) / at_entry - D("0.56")) < D("0.001")
+
+
 def test_without_an_approved_ratio_the_hedge_cannot_be_judged() -> None:
     bare = trade(hedge=leg(LegRole.HEDGE, size_approved=D(0)))
+    assert hedge_drift(bare, position(), position(long=False), LIMITS) == "no approved hedge ratio is recorded"
+    bare = trade(main=leg(LegRole.MAIN, size_approved=D(0)))
     assert hedge_drift(bare, position(), position(long=False), LIMITS) == "no approved hedge ratio is recorded"
     planned = trade(main=leg(LegRole.MAIN, entry_price=D(0)))
     assert hedge_drift(planned, position(), position(long=False), LIMITS) is None

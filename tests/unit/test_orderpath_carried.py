@@ -26,7 +26,8 @@ from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUn
 from twinleg.domain.ids import client_order_id
 from twinleg.domain.orders import AckState, LegRole, OrderKind, OrderRequest, Side
 from twinleg.embedded.replay import settings_text
-from twinleg.engine.orderpath import ALLOTMENT_TRIES, ActionRecord, ActionState, OrderPath
+from twinleg.engine.budget import requests_left
+from twinleg.engine.orderpath import ALLOTMENT_TRIES, ActionRecord, ActionState, OrderPath, order_report
 from twinleg.engine.pages import action_document
 from twinleg.engine.ports import (
     AddMargin,
@@ -84,7 +85,9 @@ class Line:
         self.venue, self.seen = venue, list[dict[str, Any]]()
         self.answers: list[Callable[[dict[str, Any]], tuple[int, str] | None]] = []
         """What is asked first of each signed action that follows; None lets the venue answer."""
-        self.reads = 0
+        self.reads: list[str] = []
+        self.altered: Callable[[dict[str, Any]], Any] = lambda _: None
+        """What is answered to a read instead of the venue's answer, unless None."""
 
     def post(self, path: str, body: bytes) -> tuple[int, str]:
         asked = json.loads(body)
@@ -94,7 +97,10 @@ class Line:
             if own is not None:
                 return own
         else:
-            self.reads += 1
+            self.reads.append(asked["type"])
+            other = self.altered(asked)
+            if other is not None:
+                return 200, json.dumps(other)
         reply = self.venue.reply(path, asked)
         if reply.lost:
             raise NetworkFault("no answer", dropped=True)
@@ -163,6 +169,20 @@ class Desk:
         found = read(self.system.store, "actions", id, ActionRecord)
         assert found is not None
         return found[0]
+
+    def left(self, **state: Any) -> str:
+        """An action as another process may have left it: its id."""
+        id = self.write()
+        stored = self.system.store.get("actions", id)
+        assert stored is not None
+        document = action_document(self.record(id).model_copy(update=state))
+        self.system.store.compare_and_set("actions", id, document, stored.version)
+        return id
+
+    def expire(self, id: str) -> None:
+        expires_at = self.record(id).expires_at
+        assert expires_at is not None
+        self.clock.advance_to(expires_at + timedelta(seconds=5))
 
     @property
     def actions(self) -> list[Any]:
@@ -300,11 +320,15 @@ def test_an_action_without_a_record_is_a_broken_invariant(desk: Desk) -> None:
 # -- the kinds of actions ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action", OTHERS, ids=lambda a: type(a).__name__)
-def test_what_is_no_order_is_carried_alike(desk: Desk, action: VenueAction) -> None:
+@pytest.mark.parametrize(
+    ("action", "asked"),
+    [(OTHERS[0], "7x, isolated"), (OTHERS[1], order().client_order_id)],
+    ids=["leverage", "cancel"],
+)
+def test_what_is_no_order_is_carried_alike(desk: Desk, action: VenueAction, asked: str) -> None:
     found = desk.path.outcome(desk.write(action))
     assert found.state is S.ACCEPTED and found.market == BTC and found.client_order_ids == ()
-    assert not found.adds_exposure and found.kind == type(action).__name__
+    assert not found.adds_exposure and found.kind == type(action).__name__ and found.asked == asked
 
 
 def test_margin_is_added_once_though_its_answer_is_lost(desk: Desk) -> None:
@@ -316,7 +340,7 @@ def test_margin_is_added_once_though_its_answer_is_lost(desk: Desk) -> None:
     after = desk.adapter.account("main").position(BTC)
     assert before is not None and after is not None
     assert found.state is S.ACCEPTED and after.margin_used_usd - before.margin_used_usd == 50
-    assert "arrived" in found.transitions[-1]
+    assert found.transitions[-1].endswith(" arrived -> accepted") and found.asked == "50 USD"
 
 
 def test_an_entry_adds_exposure_and_a_reduction_does_not(desk: Desk) -> None:
@@ -338,6 +362,8 @@ def test_each_order_has_its_own_acknowledgement(desk: Desk) -> None:
     found = desk.path.outcome(desk.write(wide))
     first, second = (found.ack(o.client_order_id) for o in wide.orders)
     assert (first.filled_size, second.filled_size) == (D("0.01"), D("0.02"))
+    never = found.model_copy(update={"state": S.NEVER_RAN, "reason": ""})
+    assert never.ack(wide.orders[0].client_order_id).reason == "never_ran"
     short = found.model_copy(update={"acks": found.acks[:1]})
     assert short.ack(wide.orders[0].client_order_id) == first
     assert short.ack(wide.orders[1].client_order_id).state is AckState.REJECTED
@@ -359,7 +385,7 @@ def test_an_action_whose_answer_was_lost_is_read_and_not_done_again(desk: Desk) 
     found = desk.path.outcome(desk.write(wide))
     assert found.state is S.ACCEPTED and desk.position() == D("0.03") and found.duplicate_seen
     assert [found.ack(o.client_order_id).state for o in wide.orders] == [AckState.FILLED] * 2
-    assert found.acks[0].order_id and "found" in found.transitions[-1]
+    assert found.acks[0].order_id and found.transitions[-1].endswith(" found -> accepted")
 
 
 def test_a_request_lost_for_good_is_fenced_and_proved_never_to_have_run(desk: Desk) -> None:
@@ -404,10 +430,11 @@ def test_the_final_read_is_made_well_after_the_expiry_and_twice(desk: Desk) -> N
     with pytest.raises(OutcomeUnknown, match="has no verdict yet"):
         desk.path.outcome(id)
     desk.clock.advance_to(expires_at + timedelta(seconds=5))
-    reads = desk.line.reads
+    desk.line.reads.clear()
     found = desk.path.outcome(id)
     assert found.state is S.NEVER_RAN and "final read, twice" in found.transitions[-1]
-    assert desk.clock.now() == expires_at + timedelta(seconds=10) and desk.line.reads - reads >= 8
+    assert desk.clock.now() == expires_at + timedelta(seconds=10)
+    assert desk.line.reads.count("frontendOpenOrders") == desk.line.reads.count("userFillsByTime") == 2
 
 
 def test_a_trace_that_comes_between_the_two_readings_is_looked_at_again(desk: Desk) -> None:
@@ -461,6 +488,161 @@ def test_only_the_actions_own_key_may_fence_it(desk: Desk, missing: bool, monkey
     with pytest.raises(OutcomeUnknown):
         desk.process().outcome(id)
     assert desk.line.kinds == []
+
+
+# -- what is read ---------------------------------------------------------------------------------------
+
+
+def unlisted(*cloids: str) -> Callable[[dict[str, Any]], Any]:
+    """The venue's order status lags behind: it knows none of these (of any, when none is given)."""
+    return lambda asked: (
+        {"status": "unknownOid"} if asked["type"] == "orderStatus" and (not cloids or asked["oid"] in cloids) else None
+    )
+
+
+@pytest.mark.parametrize(("blind_seconds", "found"), [(1.4, True), (1.6, False)])
+def test_an_action_that_arrived_is_looked_for_four_times_in_a_second_and_a_half(
+    desk: Desk, blind_seconds: float, found: bool
+) -> None:
+    until = START + timedelta(seconds=blind_seconds)
+    hidden = unlisted()
+    desk.line.altered = lambda asked: hidden(asked) if desk.clock.now() < until else None
+    desk.fault(UNHEARD)
+    id = desk.write()
+    if found:
+        assert desk.path.outcome(id).state is S.ACCEPTED
+        return
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    assert desk.record(id).state is S.ARRIVED and desk.line.reads.count("orderStatus") == 4
+    assert desk.clock.now() == START + timedelta(seconds=1.5)
+    sent = len(desk.line.seen)
+    assert desk.process().outcome(id).state is not S.ARRIVED or len(desk.line.seen) == sent
+
+
+def test_what_arrived_is_not_sent_again(desk: Desk) -> None:
+    id = desk.left(state=S.ARRIVED)
+    with pytest.raises(OutcomeUnknown):
+        desk.process().outcome(id)
+    assert desk.line.seen == []
+
+
+@pytest.mark.parametrize(
+    ("left", "kinds"),
+    [
+        ({"expired_copy_sent": True}, ["noop"]),
+        ({"refused_copy_sent": True}, ["noop"]),
+        ({"expires_at": None}, ["noop"]),
+        ({"noop_unanswered": True}, []),
+        ({"duplicate_seen": True, "expired_copy_sent": True}, []),
+        ({"expires_at": None, "noop_unanswered": True}, []),
+    ],
+)
+def test_what_may_still_be_sent_follows_from_what_was(desk: Desk, left: dict[str, Any], kinds: list[str]) -> None:
+    id = desk.left(**left)
+    if kinds:
+        assert desk.process().outcome(id).state is S.NEVER_RAN
+    else:
+        with pytest.raises(OutcomeUnknown, match="has no verdict yet"):
+            desk.process().outcome(id)
+    assert desk.line.kinds == kinds
+
+
+@pytest.mark.parametrize(
+    ("left", "state"),
+    [
+        ({"noop_unanswered": True}, S.NEVER_RAN),
+        ({"state": S.ARRIVED}, S.VANISHED),
+        ({"duplicate_seen": True, "expired_copy_sent": True}, S.VANISHED),
+        ({"refused_copy_sent": True, "noop_unanswered": True}, S.REJECTED),
+        ({"refused_copy_sent": True, "duplicate_seen": True}, S.REJECTED),
+    ],
+)
+def test_what_the_want_of_a_trace_proves(desk: Desk, left: dict[str, Any], state: ActionState) -> None:
+    """With orders and fills of others about, which are no trace of ours."""
+    desk.path.outcome(desk.write(entry(order(7)), step="filled"))
+    resting = order(8, limit_price=D(90_000), kind=OrderKind.LIMIT)
+    desk.path.outcome(desk.write(entry(resting), step="resting"))
+    id = desk.left(**left)
+    desk.expire(id)
+    assert desk.process().outcome(id).state is state
+
+
+@pytest.mark.parametrize("rests", [True, False])
+@pytest.mark.parametrize("appears", [0, 3])
+def test_an_order_or_a_fill_that_the_final_read_sees_is_a_trace(desk: Desk, rests: bool, appears: int) -> None:
+    """Also when the node that answered the first reading did not have it yet."""
+    wanted = order(limit_price=D(90_000), kind=OrderKind.LIMIT) if rests else order()
+    desk.fault({"kind": "500", "path": "/exchange", "execute": True})
+    desk.line.answers = [lambda _: None, lost, lost]
+    id = desk.write(entry(wanted))
+    blind = unlisted()
+    desk.line.altered = blind
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    desk.expire(id)
+    seen_from = desk.clock.now() + timedelta(seconds=appears)
+
+    def late(asked: dict[str, Any]) -> Any:
+        early = desk.clock.now() < seen_from and asked["type"] in ("frontendOpenOrders", "userFillsByTime")
+        return [] if early else blind(asked)
+
+    desk.line.altered = late
+    with pytest.raises(OutcomeUnknown, match="left a trace that was not there before"):
+        desk.path.outcome(id)
+    assert desk.record(id).state is S.WRITTEN and (desk.clock.now() - seen_from).total_seconds() in (0, 2)
+
+
+def test_of_several_orders_those_that_the_venue_does_not_know_were_refused(desk: Desk) -> None:
+    wide = entry(order(1), order(2, size=D("0.02")))
+    desk.line.altered = unlisted(wide.orders[1].client_order_id)
+    desk.fault(UNHEARD)
+    found = desk.path.outcome(desk.write(wide))
+    assert [found.ack(o.client_order_id).state for o in wide.orders] == [AckState.FILLED, AckState.REJECTED]
+
+
+@pytest.mark.parametrize(("appears", "state", "waited"), [(0, "resting", 0), (4, "resting", 5), (6, "canceled", 5)])
+def test_a_status_that_nobody_knows_is_decided_by_the_resting_orders(
+    desk: Desk, appears: int, state: str, waited: int
+) -> None:
+    resting = order(limit_price=D(90_000), kind=OrderKind.LIMIT)
+    others = order(2, limit_price=D(89_000), kind=OrderKind.LIMIT)
+    desk.path.outcome(desk.write(entry(others), step="others"))
+    desk.path.outcome(desk.write(entry(resting)))
+    seen_from = desk.clock.now() + timedelta(seconds=appears)
+
+    def strange(asked: dict[str, Any]) -> Any:
+        if asked["type"] == "orderStatus":
+            answer = json.loads(desk.venue.reply("/info", asked).text)
+            answer["order"]["status"] = "pondered"
+            return answer
+        if asked["type"] == "frontendOpenOrders" and desk.clock.now() < seen_from:
+            rows = json.loads(desk.venue.reply("/info", asked).text)
+            return [row for row in rows if row["cloid"] != resting.client_order_id]
+        return None
+
+    desk.line.altered = strange
+    began = desk.clock.now()
+    found = order_report(desk.engine(), "main", resting.client_order_id)
+    assert found is not None and found.state == state and found.status == "pondered"
+    assert (desk.clock.now() - began).total_seconds() == waited
+    [told] = [e.data for e in desk.system.store.query("audit", {"kind": "warned"})]
+    assert "'pondered' is not known" in told["summary"] and told["account"] == "main"
+    assert told["summary"].endswith("rests" if state == "resting" else "is over")
+
+
+def test_requests_left_are_those_noted_else_those_the_venue_says(desk: Desk) -> None:
+    engine = desk.engine()
+    said = desk.adapter.requests_left("main")
+    assert said and requests_left(engine, "main") == {"main": said}
+    desk.system.store.create("accounts", "main", {"equity_usd": "1"})
+    assert requests_left(engine, "main") == {"main": said}
+    page = desk.system.store.get("accounts", "main")
+    assert page is not None
+    desk.system.store.compare_and_set("accounts", "main", {"requests_left": 7}, page.version)
+    assert requests_left(engine, "main") == {"main": 7}
+    desk.line.altered = lambda _: "nonsense"
+    assert requests_left(engine, "hedge") == {}
 
 
 # -- 429 ---------------------------------------------------------------------------------------------
@@ -569,6 +751,20 @@ def test_the_emergency_keys_nonces_count_those_sent_without_a_record(desk: Desk)
     used = desk.system.memory.nonce(desk.adapter.signer("main", SignerRole.EMERGENCY), ms_from_utc(START) + 500)
     id = desk.write(reduction(), desk.process(SignerRole.EMERGENCY))
     assert int(id.split(":")[1]) == used + 1
+
+
+def test_what_ran_is_not_done_again_because_the_key_was_refused_meanwhile(desk: Desk) -> None:
+    """Another thread of the process was told that the venue does not know the key, after ours was taken."""
+    desk.path.outcome(desk.write(step="s0"))
+    path = desk.process(SignerRole.RISK)
+
+    def meanwhile(_: dict[str, Any]) -> None:
+        desk.system.memory.refuse(desk.adapter.signer("main", SignerRole.RISK), desk.clock.now())
+
+    desk.line.answers = [meanwhile]
+    desk.line.seen.clear()
+    found = path.perform(reduction(), trade_id="t1", claim=lambda id: [Create("steps", id, {})])
+    assert found.state is S.ACCEPTED and desk.line.kinds == ["order"]
 
 
 # -- two that find out at the same time ----------------------------------------------------------------
