@@ -46,13 +46,6 @@ from mutations import Mutant, mutants
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "shared" / "twinleg"
 MODULES = ("risk/*", "engine/orderpath", "engine/budget")
-TESTS_BEYOND_UNIT = {
-    "engine": (
-        "functions/test_unknown_outcomes.py", "functions/test_cuts.py", "functions/test_keys.py",
-        "functions/test_races.py", "functions/test_request_budget.py", "functions/test_request_lines.py",
-    ),
-}  # fmt: skip
-"""By package: a whole desk on the paper venue, for what unit tests alone do not show."""
 TESTS_SECONDS_MAX = 60.0
 """Of tests that one mutant is tried with, by what they took unchanged: the quickest first."""
 TIMES_LONGER_MAX, SECONDS_MORE_MAX = 5.0, 10.0
@@ -107,14 +100,17 @@ def enums_of(module: ModuleType) -> dict[str, list[str]]:
 
 
 def tests_for(subjects: Sequence[Subject]) -> list[str]:
-    """The unit tests that name a subject, or another rule of risk, and some of whole desks."""
+    """The unit tests that name a subject, or, for one of risk, another rule of risk.
+
+    Not those of whole desks: they notice more, and take a hundred times as long.
+    """
     found: set[Path] = set()
     for subject in subjects:
-        package = subject.name.split("/")[0]
-        names = re.escape(subject.module.__name__) + (r"|twinleg\.risk\.(?!limits)" if package == "risk" else "")
+        names = re.escape(subject.module.__name__) + (
+            r"|twinleg\.risk\.(?!limits)" if subject.name.startswith("risk/") else ""
+        )
         unit = (ROOT / "tests" / "unit").glob("test_*.py")
-        found.update(p for p in unit if re.search(rf"(?:{names})\b", p.read_text()))
-        found.update(ROOT / "tests" / name for name in TESTS_BEYOND_UNIT.get(package, ()))
+        found.update(p for p in unit if re.search(rf"^\s*(?:from|import) (?:{names})\b", p.read_text(), re.MULTILINE))
     return [str(p.relative_to(ROOT)) for p in sorted(found)]
 
 

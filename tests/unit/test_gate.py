@@ -391,6 +391,10 @@ def test_a_tier_begins_at_its_lower_bound() -> None:
     approved(main_rules=tiered(D(100), 5), limits=Limits(ratio_warn=D("1.5")))
 
 
+def test_below_the_first_tier_a_market_knows_the_leverage_is_the_markets() -> None:
+    approved(main_rules=RULES.model_copy(update={"tiers": (MarginTier(lower_bound_usd=D(5000), max_leverage=25),)}))
+
+
 def test_a_leg_exactly_on_the_first_rung_does_not_open() -> None:
     ten = RULES.model_copy(update={"max_leverage": 10, "tiers": (MarginTier(lower_bound_usd=D(0), max_leverage=10),)})
     assert refusal(main_rules=ten, limits=Limits(ratio_warn=D(4))).code == "margin_ratio"  # 20 % over 5 %
