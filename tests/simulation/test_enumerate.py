@@ -1,14 +1,17 @@
 """A bounded part of the enumeration: every scene unharmed, every death in an execution, and that it has teeth."""
 
+import os
+from dataclasses import replace
+
 import pytest
 
 from twinleg.domain.errors import BadInput
 from twinleg.engine import orderpath
 from twinleg.engine.ports import Outcome, Verdict
-from twinleg.simulate import enumerate_all
+from twinleg.simulate import enumerate_all, enumerate_forks
 from twinleg.simulate.enumerate_all import Choice, enumerated
 from twinleg.simulate.enumerate_faults import CRASH, KINDS, Fault, kinds_at
-from twinleg.simulate.enumerate_run import Case, outcome_of, probed, staged, watched_steps
+from twinleg.simulate.enumerate_run import Case, outcome_of, probed, staged, switched, watched_steps
 from twinleg.simulate.enumerate_scenes import GROUPS, scenes
 
 SCENES = [Case(group, scene.name, "once") for group in GROUPS for scene in scenes(group)]
@@ -70,6 +73,56 @@ def test_every_kind_of_fault_has_a_step_where_it_is_tried() -> None:
         tried |= {kind for step in watched_steps(probed(case)) for kind in kinds_at(step)}
     tried |= {kind for scene in scenes("halt") for kind in scene.extra_kinds}
     assert tried == set(KINDS)
+
+
+def test_cases_split_off_a_common_run_are_judged_as_when_each_is_run_by_itself() -> None:
+    """Twice at once: from where two invocations overlap a run cannot be split, and is split off before."""
+    for scene, delivery, kinds in (("market", "once", ("answer_late", "read_stale")), ("close", "twice", ("slow",))):
+        split, afresh = (
+            enumerated(Choice("execute", (scene,), (delivery,), kinds, pairs=False, hidden=False, afresh=each), jobs=1)
+            for each in (False, True)
+        )
+        assert split.part == afresh.part and split.part.cases.total() > 2
+
+
+def test_a_case_whose_process_ends_without_a_word_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enumerate_forks.Split, "_tell", lambda self: os._exit(1))
+    choice = Choice("execute", ("reduce",), ("once",), ("answer_lost",), pairs=False, hidden=False)
+    total = enumerated(choice, jobs=1)
+    assert not total.ok and len(total.failed) == 2
+    assert all("ended without a word" in text for texts in total.failed.values() for text in texts)
+
+
+def test_the_parts_of_an_enumeration_are_together_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enumerate_all, "SHARE", 2)
+    whole = Choice("execute", ("reduce",), ("once",), ("request_lost", "throttled"), pairs=False, hidden=False)
+    parts = [enumerated(replace(whole, part=(number, 3)), jobs=1).part for number in (1, 2, 3)]
+    together = parts[0]
+    for part in parts[1:]:
+        together.merge(part)
+    assert together.cases == enumerated(whole, jobs=1).part.cases
+
+
+def test_what_the_documents_leave_open_can_be_turned() -> None:
+    turned = switched(["opposite", "order_status_size=fresh"])
+    assert dict(turned)["rejected_action_spends_nonce"] is False and dict(turned)["order_status_size"] == "fresh"
+    case = Case.of("execute", "market/once/115:refused", turned)
+    stage = staged(case)
+    assert outcome_of(case, stage).failures == [] and stage.venue.engine.state.switches == stage.switches
+    assert "--switch rejected_action_spends_nonce=false" in case.command
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("no_such=1", "'no_such' is not a switch"),
+        ("order_status_size", "must be NAME=VALUE"),
+        ("order_status_size=x", "must be one of"),
+    ],
+)
+def test_a_switch_that_cannot_be_is_refused(text: str, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        switched([text])
 
 
 def test_a_case_is_the_same_run_every_time() -> None:

@@ -26,6 +26,11 @@ def add(commands: Any) -> None:
     which = made.add_mutually_exclusive_group()
     which.add_argument("--no-pairs", action="store_true", help="no pairs of faults")
     which.add_argument("--only-pairs", action="store_true", help="the pairs of faults alone")
+    made.add_argument(
+        "--switch", action="append", default=[], metavar="NAME=VALUE",
+        help="a switch of the paper venue (may be given again); opposite: each undecided one not as documented",
+    )  # fmt: skip
+    made.add_argument("--no-rounds", action="store_true", help="do not look for steps that only faults show")
     made.add_argument("--part", type=_part, default=(1, 1), help="a share of the cases alone, e.g. 3/8", metavar="N/OF")
     made.add_argument("--afresh", action="store_true", help="run every case from its beginning (slower, the same)")
     made.add_argument("--jobs", type=count, default=2, help="processes (default 2)")
@@ -68,6 +73,7 @@ def _part(text: str) -> tuple[int, int]:
 def _choice(arguments: argparse.Namespace) -> Any:
     from twinleg.simulate.enumerate_all import Choice
     from twinleg.simulate.enumerate_faults import KINDS
+    from twinleg.simulate.enumerate_run import switched
     from twinleg.simulate.enumerate_scenes import scene_of
     from twinleg.simulate.enumerate_stage import DELIVERIES
 
@@ -87,15 +93,17 @@ def _choice(arguments: argparse.Namespace) -> Any:
         tuple(arguments.kind),
         pairs=not arguments.no_pairs,
         singles=not arguments.only_pairs,
+        hidden=not arguments.no_rounds,
         afresh=arguments.afresh,
+        switches=switched(arguments.switch),
         part=arguments.part,
     )
 
 
 def _one(arguments: Arguments) -> int:
-    from twinleg.simulate.enumerate_run import Case, outcome_of, staged, stale_answers
+    from twinleg.simulate.enumerate_run import Case, outcome_of, staged, stale_answers, switched
 
-    case = Case.of(arguments.group, arguments.case)
+    case = Case.of(arguments.group, arguments.case, switched(arguments.switch))
     stage = staged(case, stale=stale_answers(case))
     found = outcome_of(case, stage)
     if arguments.timeline:

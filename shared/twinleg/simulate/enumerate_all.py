@@ -13,6 +13,7 @@ from twinleg.simulate.enumerate_faults import CRASH, Fault, Step, kinds_at
 from twinleg.simulate.enumerate_run import (
     Case,
     Part,
+    Switched,
     Work,
     branch_at,
     done,
@@ -49,13 +50,15 @@ class Choice:
     """Whether steps that only faults show are enumerated too."""
     afresh: bool = False
     """Whether every case is run from its beginning: slower, and the same."""
+    switches: Switched = ()
+    """What the venue does otherwise than documented."""
     part: tuple[int, int] = (1, 1)
     """Which share of the cases, of how many: each share can be run by itself, all of them together are the whole."""
 
     def bases(self) -> list[Case]:
         """The unharmed runs."""
         names = [scene.name for scene in scenes(self.group) if not self.scenes or scene.name in self.scenes]
-        return [Case(self.group, name, delivery) for name in names for delivery in self.deliveries]
+        return [Case(self.group, name, delivery, (), self.switches) for name in names for delivery in self.deliveries]
 
     def allows(self, fault: Fault) -> bool:
         return not self.kinds or fault.kind in self.kinds
@@ -92,6 +95,7 @@ class Sum:
         return {
             "group": group,
             "part": "{} of {}".format(*self.choice.part),
+            "switches": dict(self.choice.switches),
             "cases": cases,
             "passed": cases - len(failed),
             "failed": len(failed),
@@ -106,7 +110,7 @@ class Sum:
             "ends": dict(part.ends.most_common()),
             "longest_unhedged_seconds": {"seconds": round(part.alone_seconds, 3), "case": part.alone_case},
             "failures": [
-                {"case": case, "wrong": texts, "command": f"twinleg enumerate {group} --case {case} --timeline"}
+                {"case": case, "wrong": texts, "command": Case.of(group, case, self.choice.switches).command}
                 for case, texts in failed.items()
             ],
             "wall_seconds": round(wall_seconds, 1),

@@ -19,7 +19,7 @@ from twinleg.domain.control import Halt
 from twinleg.domain.errors import Unavailable
 from twinleg.domain.trades import Trade, TradeState
 from twinleg.engine.ports import Steps
-from twinleg.paper.options import VenueOptions
+from twinleg.paper.options import Switches, VenueOptions
 from twinleg.settings import Settings, parse
 from twinleg.simulate.enumerate_faults import BLINDING, CRASH, HALTS, LOCAL, Fault, Step
 from twinleg.simulate.enumerate_network import StageNetwork
@@ -41,6 +41,9 @@ CALLERS_MAX = 4
 SETTLED_SECONDS = 125.0
 """A run may end this long after its last fault: two sweeps, and whatever arrives late."""
 AT_REST = frozenset({TradeState.OPEN, TradeState.CLOSED, TradeState.REFUSED})
+
+DOCUMENTED = Switches()
+"""The venue as it is documented."""
 
 Do = Callable[["Stage"], None]
 
@@ -83,8 +86,14 @@ class Stage(World):
     network: StageNetwork
 
     def __init__(
-        self, scene: Scene, delivery: str, faults: Sequence[Fault] = (), stale: Mapping[int, str] | None = None
+        self,
+        scene: Scene,
+        delivery: str,
+        faults: Sequence[Fault] = (),
+        stale: Mapping[int, str] | None = None,
+        switches: Switches = DOCUMENTED,
     ):
+        self.switches = switches
         self.scene, self.delivery = scene, DELIVERIES[delivery]
         self.faults = {fault.step: fault for fault in faults}
         self.stale = dict(stale or {})
@@ -318,7 +327,9 @@ class Stage(World):
     def _options(self) -> VenueOptions:
         self.coins = [COIN]
         series = _candles(self.start - HISTORY * MINUTE, HISTORY + self.scene.minutes + 5, tuple(self.scene.prices))
-        return VenueOptions(candles={COIN: series}, open_accounts=True, start_ms=ms_from_utc(self.start), seed=0)
+        return VenueOptions(
+            candles={COIN: series}, open_accounts=True, start_ms=ms_from_utc(self.start), switches=self.switches, seed=0
+        )
 
 
 @cache
