@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from twinleg.commands import probe
 from twinleg.commands.common import Arguments, command, system_of, who, with_config
 from twinleg.domain.control import Control, Halt
 from twinleg.domain.errors import BadInput
@@ -37,6 +38,7 @@ def add(commands: Any) -> None:
     with_config(close)
     doctor = command(commands, "doctor", "check configuration, hedge, accounts, venue, clock, keys, secrets", _doctor)
     doctor.add_argument("--json", action="store_true")
+    probe.add_options(doctor)
     with_config(doctor)
 
 
@@ -103,6 +105,8 @@ def _close(arguments: Arguments) -> int:
 def _doctor(arguments: Arguments) -> int:
     from twinleg.embedded.doctor import examine
 
+    if arguments.probe_testnet:
+        return probe.probe(arguments)
     findings = examine(system_of(arguments))
     if arguments.json:
         print(json.dumps([f.as_json() for f in findings], indent=2))

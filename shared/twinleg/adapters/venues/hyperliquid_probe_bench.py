@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -41,7 +42,10 @@ class Untold(Exception):
 
 
 class LeftBehind(TwinlegError):
-    """What could not be cancelled or closed, in words."""
+    """What could not be cancelled or closed, and what to do about it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}. Probe again, which begins by removing what a probe left, or close it by hand")
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +348,20 @@ class Bench:
             found += [f"order {o['oid']} of {account} rests in {o['coin']}" for o in self.orders(account)]
         return found
 
+    def is_from_a_probe(self) -> bool:
+        """Whether all that both accounts hold and rest was made by probes in this market, by its client order ids."""
+        since = self.venue.time() - timedelta(days=2)
+        for account in self.accounts:
+            if any(o["coin"] != self.coin or not _is_ours(o.get("cloid")) for o in self.orders(account)):
+                return False
+            held = self.positions(account)
+            if any(p["coin"] != self.coin for p in held):
+                return False
+            fills = [f for f in self.venue.fills(account, since) if f.market == self.market] if held else []
+            if held and not (fills and _is_ours(fills[-1].client_order_id)):
+                return False
+        return True
+
     def tidy(self) -> None:
         """Cancel every order and close every position in the market, and read that nothing is left.
 
@@ -388,6 +406,10 @@ class Bench:
             self.clock.sleep(AGREE_SECONDS)
             return not [text for text in self.leftovers() if self.coin in text]
         return False
+
+
+def _is_ours(client_order_id: str | None) -> bool:
+    return (client_order_id or "").startswith(PREFIX)
 
 
 def _parts(wire: Wire) -> int:
