@@ -136,6 +136,8 @@ class Fill(Frozen):
     start_position: Decimal
     at: datetime
     liquidation: bool = False
+    deleveraged: bool = False
+    """The venue closed it against another's liquidation (auto-deleveraging): no order of anybody's of ours."""
 
 
 class Position(Frozen):

@@ -109,6 +109,7 @@ class Leg(Frozen):
     realised_usd: Decimal = ZERO
     """Of closed size, before fees and funding."""
     liquidated: bool = False
+    deleveraged: bool = False
     last_exit: Purpose | None = None
     """Of the order that last reduced the leg; None while nothing did, or when the order was none of ours."""
     last_exit_price: Decimal = ZERO
@@ -178,7 +179,7 @@ class Leg(Frozen):
         last_exit: Purpose | None = None
         entered_at: datetime | None = None
         exited_at: datetime | None = None
-        liquidated = False
+        liquidated = deleveraged = False
         for fill in fills:
             mine, emergency = fill.client_order_id in ours, danger_of(fill.client_order_id) is not None
             reduces = (emergency or fill.client_order_id is None) and fill.side is not self.side
@@ -194,7 +195,7 @@ class Leg(Frozen):
             size = min(left, max(ZERO, fill.size - others))
             if size > 0:
                 fees += fill.fee_usd * size / fill.size
-                liquidated = liquidated or fill.liquidation
+                liquidated, deleveraged = liquidated or fill.liquidation, deleveraged or fill.deleveraged
                 exit_size, exit_value = exit_size + size, exit_value + size * fill.price
                 last_exit = ours.get(fill.client_order_id) if fill.client_order_id else None
                 last_exit_price, exited_at = fill.price, fill.at
@@ -213,6 +214,7 @@ class Leg(Frozen):
                 "fees_usd": fees,
                 "realised_usd": (exit_value - exit_size * entry_price) * self.side.sign,
                 "liquidated": liquidated,
+                "deleveraged": deleveraged,
                 "last_exit": last_exit,
                 "last_exit_price": last_exit_price,
                 "orders": tuple(_with_fills(order, fills) for order in (*self.orders, *self._new(emergencies))),

@@ -309,6 +309,8 @@ def why_gone(trade: Trade) -> str:
         name, price = role_name(leg.role), plain(leg.last_exit_price)
         if leg.liquidated:
             return f"{name} liquidated at {price}"
+        if leg.deleveraged and leg.last_exit is None:
+            return f"{name} auto-deleveraged by the venue at {price}"
         if leg.last_exit in (Purpose.STOP, Purpose.TARGET):
             return f"{name} {leg.last_exit} at {price}"
         if leg.last_exit is Purpose.EMERGENCY:

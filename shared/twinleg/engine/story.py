@@ -195,7 +195,9 @@ def _foreign_exit(leg: Leg) -> Iterator[Step]:
     ours = sum((o.filled_size for o in leg.orders if o.side is not leg.side), ZERO)
     gone = leg.size_closed - ours
     if gone > 0 and leg.exited_at is not None and leg.last_exit is None:
-        what = "LIQUIDATED by the venue" if leg.liquidated else "closed by an order that is none of ours"
+        what = "closed by an order that is none of ours"
+        if leg.liquidated or leg.deleveraged:
+            what = f"{'LIQUIDATED' if leg.liquidated else 'AUTO-DELEVERAGED'} by the venue"
         text = f"{what}: {plain(gone)} {leg.market} at {short_price(leg.last_exit_price)}"
         yield Step(leg.exited_at, "fill", text, leg.role.value, leg.account, loud=True, place="guard fill")
 

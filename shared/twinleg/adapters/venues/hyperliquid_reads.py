@@ -328,6 +328,7 @@ def _is_spot(coin: str) -> bool:
 
 def _fill(raw: Raw, user: str, venue: str) -> Fill:
     liquidation = raw.get("liquidation")
+    ours = liquidation is not None and liquidation.get("liquidatedUser", user).lower() == user
     return Fill(
         fill_id=f"{raw['oid']}:{raw['tid']}",
         order_id=str(raw["oid"]),
@@ -340,8 +341,14 @@ def _fill(raw: Raw, user: str, venue: str) -> Fill:
         closed_pnl_usd=number(raw["closedPnl"]),
         start_position=number(raw["startPosition"]),
         at=moment(raw["time"]),
-        liquidation=liquidation is not None and liquidation.get("liquidatedUser", user).lower() == user,
+        liquidation=ours,
+        deleveraged=not ours and (_says_deleveraged(raw) or (liquidation is not None and raw.get("cloid") is None)),
     )
+
+
+def _says_deleveraged(raw: Raw) -> bool:
+    """By its direction. Documents do not give the word; a fill of no order against another's liquidation is one too."""
+    return "deleverag" in str(raw.get("dir", "")).lower()
 
 
 # -- money ---------------------------------------------------------------------------------------
