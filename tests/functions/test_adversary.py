@@ -483,7 +483,7 @@ def test_a_resting_entry_is_cancelled_at_once_when_trading_stops(world, halt):
         set_trading(other.engine(SignerRole.EXECUTE), halt, why="stop", by="a person")
 
     resting = lambda: any(o.kind == "limit" for o in other.venues.of("main").open_orders("main"))  # noqa: E731
-    w.restart(Steps(When(lambda name: name == "hyperliquid frontendOpenOrders" and resting(), press)))
+    w.restart(Steps(When(lambda name: name == "hyperliquid orderStatus" and resting(), press)))
     other.clock = w.system.clock
     before = w.system.clock.now()
     w.alert("buy", "a1")

@@ -125,5 +125,5 @@ def test_a_resting_entry_that_the_venue_cancels_ends_the_trade_with_nothing_held
     w.alert("buy", "a1")
     w.minutes()
     trade = w.trade()
-    assert trade.state is TradeState.REFUSED, trade.summary
+    assert trade.state is TradeState.REFUSED and trade.why_closed == f"main_rejected: nothing filled: {word}"
     assert w.position("main") == w.position("hedge") == 0

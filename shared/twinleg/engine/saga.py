@@ -265,7 +265,9 @@ class Saga:
                 return self._unwind(trade, version, f"the main leg could not be confirmed in time: {unknown}", noted)
             return None
         if leg.size_filled == 0:
-            return self._refuse(noted.with_leg(leg), version, "main_rejected", entry.reason or "nothing filled")
+            report = None if entry.reason else order_report(self.engine, leg.account, entry.client_order_id)
+            why = entry.reason or (f"nothing filled: {report.status}" if report else "nothing filled")
+            return self._refuse(noted.with_leg(leg), version, "main_rejected", why)
         # It may have stood alone since its order was written (or its remainder cancelled), whoever reads this when.
         filled = noted.with_leg(
             leg.model_copy(
@@ -309,7 +311,7 @@ class Saga:
 
     def _wait_for_limit(self, noted: Trade, version: str, before: Trade) -> None:
         """A resting entry lives a bounded time in one invocation, while trading goes on; then it is cancelled."""
-        leg, venue, clock = noted.main, venue_of(self.engine, noted.main), self.engine.clock
+        leg, clock = noted.main, self.engine.clock
         entry = leg.placed(Purpose.ENTRY)
         assert entry is not None
         deadline = noted.updated_at + timedelta(seconds=self._limits(noted).limit_order_seconds_max)
