@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinleg.adapters.venues import hyperliquid_reads as reads
+from twinleg.domain import orders as domain
 from twinleg.domain.markets import MarginTier, MarketRules
 from twinleg.domain.orders import AccountState
 from twinleg.paper.accounts import Position, cross_margin, isolated_margin
@@ -291,3 +293,44 @@ def test_an_empty_account_has_no_figures() -> None:
     empty = {**BTC_STATE, "assetPositions": [], "crossMaintenanceMarginUsed": "0.0"}
     ours = own_figures(reads.account_state("main", empty, {}, "hyperliquid"), lambda market: FIFTY)
     assert ours.prices == {} and ours.margin_ratio is None
+
+
+def held(market: str, *, isolated: bool, reported: str = "900") -> domain.Position:
+    """One unit long at a mark of 1000 with 200 behind it, by our account liquidated at 800 / 0.98 (isolated, 25x)."""
+    return domain.Position(
+        account="main", market=market, size=D(1), entry_price=D(1000), mark_price=D(1000), unrealised_usd=D(0),
+        liquidation_price=D(reported), margin_used_usd=D(200), maintenance_usd=D(20), leverage=5, isolated=isolated,
+        funding_paid_usd=D(0),
+    )  # fmt: skip
+
+
+def figures(*positions: domain.Position, unknown: str = "x", untiered: str = "") -> OwnFigures:
+    state = AccountState(
+        account="main", at=datetime(2025, 1, 6, tzinfo=UTC), equity_usd=D(1000), free_usd=D(0), margin_used_usd=D(0),
+        cross_equity_usd=D(400), cross_maintenance_usd=D(0), positions=positions,
+    )  # fmt: skip
+    known = FIFTY.model_copy(update={"tiers": (MarginTier(lower_bound_usd=D(0), max_leverage=25),)})
+    bare = known.model_copy(update={"tiers": ()})
+    return own_figures(state, lambda market: None if market == unknown else bare if market == untiered else known)
+
+
+def test_one_market_without_rules_hides_only_what_depends_on_it() -> None:
+    alone, cross = held("a", isolated=True), held("b", isolated=False)
+    assert set(figures(held("x", isolated=True), alone, cross).prices) == {"a", "b"}
+    assert set(figures(held("x", isolated=False), cross, alone).prices) == {"a"}, "cross positions share one equity"
+    assert figures(held("x", isolated=True), alone).margin_ratio is None
+    assert set(figures(held("t", isolated=True), alone, untiered="t").prices) == {"a"}
+
+
+def test_cross_positions_give_each_other_only_what_they_do_not_need() -> None:
+    both = figures(held("b", isolated=False), held("c", isolated=False), held("a", isolated=True))
+    # 400 of equity, 20 kept by the other: 1000 - 380 = 620 = p x 0.98
+    assert both.prices["b"].liquidation_price == both.prices["c"].liquidation_price == D(620) / D("0.98")
+    assert both.prices["a"].liquidation_price == D(800) / D("0.98")
+    assert both.margin_ratio == 10  # 400 over 40, as the isolated 200 over 20
+
+
+def test_the_error_of_an_account_is_its_worst() -> None:
+    near, far = held("a", isolated=True, reported="816"), held("b", isolated=True, reported="700")
+    found = figures(near, far)
+    assert found.error_percent == found.prices["b"].error_percent > 10 > found.prices["a"].error_percent
