@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,24 @@ from twinleg.paper.options import VenueOptions
 from twinleg.paper.server import Face
 from twinleg.paper.venue import Venue
 from twinleg.settings import parse
+
+SEEDS = "TWINLEG_TEST_SEEDS"
+"""The seeds of this run's simulations that nobody chose; set, they are tried instead of drawn ones."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Drawn once, before the processes that share the tests begin: they inherit them."""
+    draw = random.SystemRandom()
+    os.environ.setdefault(SEEDS, " ".join(str(draw.randrange(1_000_000)) for _ in range(3)))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which seeds were tried, also when all is well."""
+    ran = [r for found in terminalreporter.stats.values() for r in found if "nobody_chose" in getattr(r, "nodeid", "")]
+    if ran:
+        seeds = os.environ[SEEDS]
+        terminalreporter.write_line(f"simulated seeds that nobody chose: {seeds} ({SEEDS}='{seeds}' tries them again)")
+
 
 AT = datetime(2025, 1, 6, 12, 0, tzinfo=UTC)
 HISTORY = 30

@@ -105,8 +105,11 @@ def _listing(asset: int, row: dict[str, Any], tables: dict[int, Any]) -> Listing
     )
 
 
-def meta_answer(traded: frozenset[str]) -> dict[str, Any]:
-    """The ``meta`` answer. Coins without candles here stay listed, flagged delisted, so asset ids stay real."""
+def meta_answer(traded: frozenset[str], *, whole: bool = True) -> dict[str, Any]:
+    """The ``meta`` answer. Coins without candles here stay listed, flagged delisted, so asset ids stay real.
+
+    Not *whole*: the list ends with the last coin that has candles.
+    """
     universe = []
     for row in metadata()["universe"]:
         entry = dict(row)
@@ -114,4 +117,6 @@ def meta_answer(traded: frozenset[str]) -> dict[str, Any]:
         if row["name"] not in traded:
             entry["isDelisted"] = True
         universe.append(entry)
+    while not whole and universe[-1].get("isDelisted"):
+        universe.pop()
     return {"universe": universe, "marginTables": metadata()["marginTables"], "collateralToken": 0}

@@ -22,7 +22,7 @@ class MarketInfo:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.meta = meta_answer(frozenset(state.markets))
+        self.meta = meta_answer(frozenset(state.markets), whole=state.options.lists_all)
         self._rows: dict[tuple[str, str], CandleRows] = {}
 
     def market(self, coin: Json) -> Market:

@@ -221,6 +221,8 @@ class VenueOptions:
     book: BookShape = field(default_factory=BookShape)
     funding_rates: Mapping[str, Sequence[tuple[int, Decimal]]] = field(default_factory=dict)
     """Recorded hourly funding rates per coin, (time ms, rate); hours without one use the venue's own formula."""
+    lists_all: bool = True
+    """Whether coins without candles stay in the metadata, as delisted; else those after the last that has any go."""
     path_points_min: int = POINTS_MIN
     """Points of the path through each candle, at least: prices, marks, triggers and liquidations happen at these."""
 

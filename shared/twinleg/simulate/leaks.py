@@ -26,8 +26,11 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 @contextmanager
-def listening() -> Iterator[Lines]:
-    """Hears the program's own lines, which go nowhere else meanwhile, however silent this process was made."""
+def listening(wanted: bool) -> Iterator[Lines]:
+    """Hears the program's own lines, if wanted; they go nowhere else meanwhile, however silent this process was."""
+    if not wanted:
+        yield Lines()
+        return
     heard, ours = Lines(), logging.getLogger("twinleg")
     before = ours.level, ours.propagate, logging.root.manager.disable
     ours.addHandler(heard)

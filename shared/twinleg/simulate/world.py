@@ -14,6 +14,7 @@ from typing import Any
 from twinleg import entry, wire
 from twinleg.adapters.local.secrets import MappingSecrets
 from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
+from twinleg.adapters.venues.hyperliquid_wire import Signer
 from twinleg.bootstrap import Once, System, account_addresses, paper_key, paper_secrets
 from twinleg.domain.candles import MINUTE, Candle, ms_from_utc, utc_from_ms
 from twinleg.domain.control import CONTROL_ID, Halt, read_control
@@ -39,6 +40,8 @@ from twinleg.simulate.store import Documents, MemoryStore
 from twinleg.simulate.watch import Watch
 
 WEBHOOK_SECRET = "vXw9-sTz4-bLp7-Qm2k"
+LISTENED_EVERY = 4
+"""Of so many seeds one keeps the lines of its log too, to look for keys in them: lines cost time."""
 HISTORY = 40
 """Minutes of candles before the run begins."""
 QUIET_MINUTES = 15
@@ -88,18 +91,27 @@ class Post:
         return self.data
 
 
+class SimulatedVenue(HyperliquidVenue):
+    """Reads each key once in a world, not once in a process: what is derived from one takes a while."""
+
+    def wallets(self, shared: dict[str, Signer]) -> None:
+        self._wallets = shared
+
+
 class SimulatedSystem(System):
     """A process's system whose venues are reached through the simulated network."""
 
     network: Network
     meta: Any
+    wallets: dict[str, Signer]
+    """Shared by all that were started with the same keys."""
 
     @cached_property
     def venues(self) -> Venues:
         settings = self.settings
         addresses = account_addresses(settings)
         accounts = {name: AccountAddress(address, master) for name, (_, address, master) in addresses.items()}
-        venue = HyperliquidVenue(
+        venue = SimulatedVenue(
             network="paper",
             url="http://127.0.0.1:9",
             accounts=accounts,
@@ -109,6 +121,7 @@ class SimulatedSystem(System):
             meta=self.meta,
             channel=self.network,
         )
+        venue.wallets(self.wallets)
         return Venues({"hyperliquid": venue}, dict.fromkeys(accounts, "hyperliquid"))
 
 
@@ -157,6 +170,7 @@ class World:
         """By name, every key there ever was."""
         self.secrets = MappingSecrets(self.all_secrets)
         self.heard: list[str] = []
+        self.wallets: dict[str, Signer] = {}
         self.meta = json.loads(self.venue.reply("/info", {"type": "meta"}).text)
         self.instances: dict[str, list[Instance]] = {}
         self.crashes = 0
@@ -185,7 +199,7 @@ class World:
     # -- the run ---------------------------------------------------------------------------------
 
     def run(self) -> None:
-        with listening() as heard:
+        with listening(self.plan.seed % LISTENED_EVERY == 0) as heard:
             self._run()
         self.heard = heard.kept
 
@@ -421,7 +435,7 @@ class World:
             make_dead_letters=_nobody,
             make_schedule=_nobody,
         )
-        system.network, system.meta = self.network, self.meta
+        system.network, system.meta, system.wallets = self.network, self.meta, self.wallets
         return system
 
     # -- what can happen at every step -----------------------------------------------------------
@@ -461,6 +475,7 @@ class World:
         """Our secret holds another key; the processes are started anew with it."""
         name = self.settings.key_names[(account, role)]
         self._secrets_now[name] = key
+        self.wallets = {other: wallet for other, wallet in self.wallets.items() if other != name}
         self.all_secrets[f"{name} {len(self.all_secrets)}"] = key
         self.secrets = MappingSecrets({**paper_secrets(self.settings), **self._webhook_secret, **self._secrets_now})
         for instances in self.instances.values():
@@ -500,7 +515,7 @@ class World:
             switches = switches.drawn(self.dice.stream("switches"))
             switches = replace(switches, **_drawn_more(self.dice.stream("switches of measure")))
         return VenueOptions(
-            candles=series, open_accounts=True, start_ms=ms_from_utc(self.start), switches=switches,
+            candles=series, open_accounts=True, lists_all=False, start_ms=ms_from_utc(self.start), switches=switches,
             seed=self.plan.seed, book=BookShape(level_usd=self.draw.choice(LEVELS_USD)),
         )  # fmt: skip
 
