@@ -334,3 +334,6 @@ def test_the_error_of_an_account_is_its_worst() -> None:
     near, far = held("a", isolated=True, reported="816"), held("b", isolated=True, reported="700")
     found = figures(near, far)
     assert found.error_percent == found.prices["b"].error_percent > 10 > found.prices["a"].error_percent
+    for reported in ("900", "816.32653"):  # above ours and below: no error is negative
+        error = figures(held("a", isolated=True, reported=reported)).error_percent
+        assert error is not None and error.quantize(D("0.001")) == {"900": D("8.367"), "816.32653": D(0)}[reported]
