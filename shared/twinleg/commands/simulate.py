@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from twinleg.commands.common import Arguments, command, count
 from twinleg.domain.errors import BadInput
+
+if TYPE_CHECKING:
+    from twinleg.simulate.run import Asked, Result
 
 SEEDS_MAX = 1_000_000
 
@@ -42,30 +47,49 @@ def _seeds(text: str) -> range:
 
 def _simulate(arguments: Arguments) -> int:
     from twinleg.adapters.local.clocks import stopwatch
-    from twinleg.simulate.run import Asked, Result, quieten, tallied
+    from twinleg.simulate.run import Asked, quieten, tallied
 
     asked = Asked(arguments.minutes, arguments.faults, arguments.market).checked()
     quieten()
     if arguments.timeline:
         return _timeline(arguments, asked)
     seeds = [arguments.seed] if arguments.seed is not None else arguments.seeds or range(100)
-    done = [0]
-
-    def progress(result: Result, total: int) -> None:
-        done[0] += 1
-        for text in result.violations:
-            print(f"seed {result.seed}: {text}\n  {asked.command(result.seed)}", file=sys.stderr, flush=True)
-        if total >= 20 and done[0] % max(1, total // 20) == 0:
-            print(f"{done[0]} of {total} seeds", file=sys.stderr, flush=True)
-
     watch = stopwatch()
-    tally = tallied(asked, seeds, arguments.jobs, progress)
+    tally = tallied(asked, seeds, arguments.jobs, _Progress(asked, watch).after)
     said = tally.as_json(watch())
     if arguments.json:
         print(json.dumps(said, indent=2))
     else:
         _table(said)
     return 1 if tally.broken else 0
+
+
+class _Progress:
+    """How far a run is, on standard error: a line that counts at a terminal, else one for every twentieth part.
+
+    A broken invariant is told at once, with the line that shows that seed step by step.
+    """
+
+    def __init__(self, asked: Asked, watch: Callable[[], float]) -> None:
+        self.asked, self.watch = asked, watch
+        self.done = self.broken = 0
+        self.counts = sys.stderr.isatty()
+
+    def after(self, result: Result, total: int) -> None:
+        self.done += 1
+        self.broken += bool(result.violations)
+        for text in result.violations:
+            self._say(f"seed {result.seed}: {text}\n  {self.asked.command(result.seed)}")
+        seconds = self.watch()
+        left = timedelta(seconds=round(seconds / self.done * (total - self.done)))
+        line = f"{self.done} of {total} seeds, {self.broken} broken, {left} left"
+        if self.counts:
+            print(f"\r{line:<60}", end="\n" if self.done == total else "", file=sys.stderr, flush=True)
+        elif total >= 20 and self.done % max(1, total // 20) == 0:
+            self._say(line)
+
+    def _say(self, text: str) -> None:
+        print(("\r" if self.counts else "") + text, file=sys.stderr, flush=True)
 
 
 def _timeline(arguments: Arguments, asked: Any) -> int:
@@ -96,6 +120,8 @@ def _table(said: dict[str, Any]) -> None:
     console.print(table)
     for name in ("runs", "intents", "orders", "fills", "crashes", "trades_by_state", "faults_total"):
         console.print(f"{name}: {said[name]}")
-    for name in ("liquidations_of_guarded_positions", "unhedged_seconds", "wall_seconds"):
+    for name in ("liquidations", "liquidations_of_guarded_positions", "unhedged_seconds", "wall_seconds"):
         console.print(f"{name}: {said[name]}")
+    for line in said["guarded_liquidated"]:
+        console.print(f"  {line}")
     console.print(f"[bold]violations: {said['violations']}[/bold]")
