@@ -99,6 +99,13 @@ def _hedge_rules(limits: Limits) -> Iterator[Rule]:
         f"was {share}: at leverage {leverage} and hedge leverage {hedge_leverage} the hedge is {ratio:.2f} of the main "
         "leg, must be below 1",
     )
+    yield Rule(
+        ("hedge_scale_max", "hedge_calm_range_percent", "main_margin_percent", "hedge_leverage_ratio", "leverage_max"),
+        limits.hedge_calm_range_percent == 0 or ratio * limits.hedge_scale_max < 1,
+        "hedge_scale_max",
+        f"was {limits.hedge_scale_max.normalize():f}: the hedge could be {ratio * limits.hedge_scale_max:.2f} of the "
+        "main leg, must be below 1",
+    )
     budget = limits.budget_percent * max(share, 100 - share) / Decimal(100)
     yield Rule(
         ("budget_percent", "main_margin_percent", "margin_in_use_percent_max", "de_minimis"),

@@ -11,7 +11,7 @@ from twinleg.domain.control import Halt
 from twinleg.domain.orders import OrderKind, OrderRequest, Side
 from twinleg.domain.trades import TradeState
 from twinleg.engine.control import set_trading
-from twinleg.engine.ports import PlaceReduction, SignerRole
+from twinleg.engine.ports import Merge, PlaceReduction, SignerRole
 from twinleg.engine.sweep import PAGE_EVERY
 
 D = Decimal
@@ -141,6 +141,37 @@ def test_a_hedge_that_no_longer_fits_is_closed_with_its_main_leg(world):
     assert w.events("corrected")
     assert w.trade().why_closed.startswith("hedge_drift_percent -50")
     assert both_flat(w)
+
+
+@pytest.mark.parametrize(
+    ("closes", "stays"),
+    [(["100000"] * 12, True), (["100000"] + ["100500", "100000"] * 5, False)],
+    ids=["a quiet market", "a market that moves half a per cent a minute"],
+)
+def test_the_band_for_hedge_drift_is_narrower_in_a_market_that_moves(world, closes, stays):
+    """7 % of the hedge is bought back by hand, within the band of 10 %: too much only where the price runs."""
+    w = opened(world, closes, hedge_calm_range_percent="0.1", hedge_scale_max="2", stop_percent="3")
+    w.minutes(2)
+    buy_back(w, D("0.00014"))
+    w.minutes(4)
+    assert w.events("corrected")
+    if stays:
+        assert w.trade().state is TradeState.OPEN
+        return
+    assert w.trade().why_closed.startswith("hedge_drift_percent -7")
+    assert "is beyond 5:" in w.trade().why_closed
+    assert both_flat(w)
+
+
+@pytest.mark.parametrize("word", ["", "abc", "NaN", "-1", None])
+def test_a_price_edited_in_a_book_by_hand_keeps_no_sweep_from_its_work(world, word):
+    w = opened(world, ["100000"] * 10, hedge_calm_range_percent="0.1")
+    w.minutes(2)
+    data = w.system.store.get("books", "main").data
+    rows = [row | {"mark_price": word} for row in data["z_positions"]]
+    w.system.store.batch([Merge("books", "main", {"z_positions": rows})])
+    assert w.sweep() == 200
+    assert w.trade().state is TradeState.OPEN
 
 
 def buy_back(w: Any, size: Decimal) -> None:

@@ -133,6 +133,35 @@ def test_by_hand_a_long() -> None:
     )
 
 
+def test_a_wide_range_makes_the_hedge_larger_and_the_main_leg_smaller_within_one_budget() -> None:
+    # a range twice the calm one: shares 0.8 and 0.2 become 0.8 / 1.2 and 0.4 / 1.2 of the budget of 500
+    limits = Limits(hedge_calm_range_percent=D("0.05"))
+    calm, wild = sized(seen=book(limits=limits)), sized(seen=book(limits=limits, range_percent=D("0.1")))
+    assert calm == sized()
+    assert wild.main.size == D("0.5527")  # 333.33 x 5 / 3015
+    assert wild.hedge.size == D("0.1111")  # 166.67 x 2 / 3000
+    assert abs(wild.hedge.size / wild.main.size / (calm.hedge.size / calm.main.size) - 2) < D("0.01")
+    margins = wild.main.margin_usd + wild.hedge.margin_usd
+    assert margins <= calm.main.margin_usd + calm.hedge.margin_usd + 1
+    assert wild.loss_at_stop_usd < calm.loss_at_stop_usd
+    assert "hedge 2 times as large: one-minute range 0.1 % against a calm 0.05 %" in wild.summary
+
+
+@given(range_percent=st.decimals("0", "3", places=3), leverage=st.integers(1, 10), hedge_leverage=st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_whatever_the_range_no_limit_is_passed(range_percent: D, leverage: int, hedge_leverage: int) -> None:
+    limits = Limits(hedge_calm_range_percent=D("0.05"), leverage_max=10)
+    seen = book(limits=limits, range_percent=range_percent)
+    found = plan_sizes(intent(leverage=leverage, hedge_leverage=hedge_leverage), seen)
+    if isinstance(found, Refused):
+        return
+    assert found.main.margin_usd + found.hedge.margin_usd <= D("1.011") * 500  # of the budget, at the limit prices
+    assert found.loss_at_stop_usd <= 100
+    assert found.hedge.notional_usd >= 12 and found.main.notional_usd >= 12
+    for leg in (found.main, found.hedge):
+        assert leg.size % D("0.0001") == 0 and leg.margin_usd <= 1000
+
+
 def test_by_hand_a_short() -> None:
     found = sized(intent(Direction.SHORT))
     assert (found.main.limit_price, found.hedge.limit_price) == (D(2985), D(3015))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from decimal import Decimal
 
-from twinleg.domain.errors import OutcomeUnknown, Unavailable
+from twinleg.domain.errors import OutcomeUnknown, TwinlegError, Unavailable
 from twinleg.domain.markets import MarketRules
 from twinleg.domain.money import BPS, ONE, ZERO
 from twinleg.domain.orders import (
@@ -35,6 +35,14 @@ OLD_ANSWERS_MAX, OLD_ANSWER_SECONDS = 6, 0.5
 """How often a state from before what is known already is asked for again: another node may answer."""
 TRIGGER_SLIPPAGE_BPS = Decimal(1000)
 """Market triggers execute within 10 % (Source: Hyperliquid docs, TP/SL orders)."""
+
+
+def rules_if_listed(engine: Engine, account: str, market: str) -> MarketRules | None:
+    """A market's rules as the process knows them; None for one that the venue lists no more, or cannot be asked of."""
+    try:
+        return engine.venues.of(account).rules(market)
+    except TwinlegError:
+        return None
 
 
 def held(leg: WatchedLeg, state: AccountState) -> tuple[Decimal, Position | None]:

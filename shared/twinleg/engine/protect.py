@@ -12,6 +12,7 @@ from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import AccountState, AckState, LegRole, Position, Purpose
 from twinleg.domain.trades import ENDED, Leg, Trade, TradeState
+from twinleg.domain.watched import Watched
 from twinleg.engine.closing import why_gone
 from twinleg.engine.legs import is_past_stop, read_leg, role_name, venue_of
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
@@ -40,6 +41,8 @@ class Protection:
     """Reads an account again."""
     attempt: Callable[[Callable[[], None]], None]
     """Tries a step, so that its failure keeps nothing else from being looked after."""
+    limits: Callable[[Watched, Readings], Limits]
+    """A trade's limits, as its markets move now."""
     done: list[str]
     """What was done, in words."""
 
@@ -97,7 +100,7 @@ class Protection:
         if trade.state not in RESTING:
             return
         positions = main.held(trade.main)[1], hedge.held(trade.hedge)[1]
-        limits = self.engine.limits(trade.strategy)
+        limits = self.limits(trade, found)
         equity = main.state.equity_usd + hedge.state.equity_usd
         reason = reason_to_leave(trade, positions, equity, self.engine.now(), limits)
         if reason:

@@ -23,7 +23,6 @@ from functools import partial
 from twinleg.domain.control import CONTROL_ID, Control, Halt
 from twinleg.domain.errors import Conflict, InvariantBroken, TwinlegError, Unavailable
 from twinleg.domain.ids import account_market, client_order_id
-from twinleg.domain.markets import MarketRules
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO, plain
 from twinleg.domain.orders import OrderKind, OrderRequest, Position, Purpose, RestingOrder, Side
@@ -48,9 +47,10 @@ from twinleg.engine.books import (
 )
 from twinleg.engine.emergency import Emergency, record_later
 from twinleg.engine.keys import NOTED_EVERY_SWEEPS, note_key
-from twinleg.engine.legs import crossing_price
+from twinleg.engine.legs import crossing_price, rules_if_listed
 from twinleg.engine.lines import Line, line_of
 from twinleg.engine.measures import measure
+from twinleg.engine.moving import limits_now
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.pages import UNSWEPT
 from twinleg.engine.ports import CancelOrders, Document, Merge, PlaceReduction, Replace, Stored, Write
@@ -61,6 +61,7 @@ from twinleg.engine.system import Engine
 from twinleg.engine.watch import Reading, Readings, at_rest, is_quiet
 from twinleg.logs import stack_of
 from twinleg.risk import breakers, ladder
+from twinleg.risk.limits import Limits
 from twinleg.risk.own_figures import OwnFigures, own_figures
 
 log = logging.getLogger("twinleg")
@@ -111,7 +112,7 @@ class Sweep:
         self.book = self.saga.book
         self.failures: list[TwinlegError] = []
         self.done: list[str] = []
-        self.protection = Protection(engine, self.saga, self.read, self.attempt, self.done)
+        self.protection = Protection(engine, self.saga, self.read, self.attempt, self.limits, self.done)
         self.readings: dict[str, Reading | None] = {}
         self.books: dict[str, Book] = {}
         self.asked = self.checked = False
@@ -240,7 +241,11 @@ class Sweep:
     def is_quiet(self, trade: Watched, readings: Readings) -> bool:
         """Whether the trade needs nothing, as far as these readings say."""
         main, hedge = readings.get(trade.main.account), readings.get(trade.hedge.account)
-        return is_quiet(trade, main, hedge, self.engine.now(), self.engine.limits(trade.strategy))
+        return is_quiet(trade, main, hedge, self.engine.now(), self.limits(trade, readings))
+
+    def limits(self, trade: Watched, readings: Readings) -> Limits:
+        """The trade's limits, as its markets move now."""
+        return limits_now(self.engine.limits(trade.strategy), trade, readings, self.books)
 
     @property
     def _turn(self) -> int:
@@ -347,6 +352,29 @@ class Sweep:
                 )
             if self.engine.desk.limits.foreign == "close" or control.state is Halt.FLATTEN:
                 self._close_orphan(name, position)
+        self._foreign_orders(name, reading)
+
+    def _foreign_orders(self, name: str, reading: Reading) -> None:
+        """Resting orders nobody recorded that could add exposure: said once, and cancelled when the person chose so.
+
+        The sweep finds none of ours but a limit entry that is being carried out. What only reduces is left alone: if
+        it takes a leg, the other is closed as after any close by hand.
+        """
+        strange = [o for o in reading.resting if not o.reduce_only and not self._is_recorded(o)]
+        for order in self.engine.memory.unsaid(name, strange):
+            self.engine.announce(
+                EventKind.ORPHAN,
+                f"{name}: a resting order to {order.side} {plain(order.size)} {order.market} at "
+                f"{plain(order.limit_price)} is none of ours",
+                account=name,
+                market=order.market,
+            )
+        if strange and self.engine.desk.limits.foreign == "close":
+            self._cancel_entries(name, strange, "orphan")
+
+    def _is_recorded(self, order: RestingOrder) -> bool:
+        id = order.client_order_id
+        return id is not None and self.engine.store.get("orders", id) is not None
 
     def _is_nobodys(self, position: Position, everything: bool) -> bool:
         if self._holder(position):
@@ -466,7 +494,7 @@ class Sweep:
             carry_positions(book, parts)
             plans[name] = parts, memory_unread(book, now, self._turn)
             return
-        own = own_figures(reading.state, partial(self._rules, name))
+        own = own_figures(reading.state, partial(rules_if_listed, self.engine, name))
         self.own[name] = own
         fill_positions(book, parts, reading, self._owner_id, self._distance_at_entry, own.prices)
         plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn, own, self.noted.get(name))
@@ -502,13 +530,6 @@ class Sweep:
         legs: tuple[WatchedLeg, ...] = (holder.main, holder.hedge) if holder else ()
         place = (position.account, position.market)
         return next((g.entry_liquidation_distance for g in legs if (g.account, g.market) == place), None)
-
-    def _rules(self, account: str, market: str) -> MarketRules | None:
-        """A market's rules as the process knows them; None for one that the venue lists no more."""
-        try:
-            return self.engine.venues.of(account).rules(market)
-        except TwinlegError:
-            return None
 
     def _measure(self, started: datetime) -> None:
         """A line for the sweep, two for each account, and one for the worst hedge."""
@@ -550,11 +571,11 @@ class Sweep:
         self.engine.store.batch([Replace("control", CONTROL_ID, data | {"summary": f"HALTED: {why}"}, version)])
         self.engine.announce(EventKind.HALTED, why)
 
-    def _cancel_entries(self, name: str, entries: list[RestingOrder]) -> None:
+    def _cancel_entries(self, name: str, entries: list[RestingOrder], why: str = "flatten") -> None:
         """Cancel what could still open a position, whoever placed it."""
         for market in dict.fromkeys(order.market for order in entries):
             ids = tuple(order.order_id for order in entries if order.market == market)
-            tag = f"flatten:{name}:{market}"
+            tag = f"{why}:{name}:{market}"
             self.book.path.perform(CancelOrders(name, market, order_ids=ids), trade_id=tag, claim=lambda _: [])
             self.done.append(f"cancelled {len(ids)} entries of {name}")
 

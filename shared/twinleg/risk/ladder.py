@@ -268,7 +268,7 @@ def hedge_drift(trade: Watched, main: Position | None, hedge: Position | None, l
     if abs(drift) <= limits.hedge_drift_percent_max:
         return None
     return (
-        f"hedge_drift_percent {plain(cents(drift, 1))} is beyond {limits.hedge_drift_percent_max}: "
+        f"hedge_drift_percent {plain(cents(drift, 1))} is beyond {plain(cents(limits.hedge_drift_percent_max, 1))}: "
         f"hedge ratio {plain(cents(ratio, 4))}, approved {plain(cents(approved, 4))}"
     )
 

@@ -25,6 +25,10 @@ class Limits(BaseModel):
     """Leverage caps above 10 have to be typed out."""
     hedge_leverage_ratio: D = Field(D("0.5"), gt=0, le=1)
     """Hedge leverage = this x main leverage, rounded down, at least 1."""
+    hedge_calm_range_percent: D = Field(D("0"), ge=0, le=10)
+    """One-minute range up to which the hedge is as configured; a wider one makes it larger. 0: it never does."""
+    hedge_scale_max: D = Field(D("2"), ge=1, le=10)
+    """The most that a wide range multiplies the hedge by, and divides its drift band by."""
     margin_in_use_percent_max: D = Field(D("20"), gt=0, le=100)
     """Of one account's equity."""
     loss_at_stop_percent_max: D = Field(D("1"), gt=0, le=10)

@@ -15,6 +15,7 @@ from twinleg.domain.money import BPS, ONE, ZERO, ceil_to, cents, plain
 from twinleg.domain.orders import LegRole, Side
 from twinleg.risk.approval import Refused
 from twinleg.risk.book import Book, LegView
+from twinleg.risk.hedging import hedge_scale, margin_shares
 from twinleg.risk.limits import Limits
 from twinleg.risk.margin import initial_margin_usd, isolated_liquidation_price, liquidation_distance
 
@@ -125,6 +126,8 @@ class _Plan:
     ) -> None:
         self.intent, self.limits, self.range_percent = intent, limits, range_percent
         self.main, self.hedge = main, hedge
+        self.hedge_scale = hedge_scale(range_percent, limits)
+        self.shares = margin_shares(main.plan.margin_share, hedge.plan.margin_share, self.hedge_scale)
         self.equity_usd = book.equity_usd(intent)
         self.slippage_bps = min(intent.slippage_bps, limits.slippage_bps)
         self.de_minimis = intent.de_minimis or limits.de_minimis
@@ -174,8 +177,7 @@ class _Plan:
     def _wanted(self, hedge_leverage: int) -> tuple[Decimal, Decimal]:
         """(main size, hedge size). Notional is counted at the dearer of mark and limit: no fill exceeds the margin."""
         main, hedge, limits = self.main, self.hedge, self.limits
-        main_weight = main.plan.margin_share * main.plan.leverage
-        hedge_weight = hedge.plan.margin_share * hedge_leverage
+        main_weight, hedge_weight = self.shares[0] * main.plan.leverage, self.shares[1] * hedge_leverage
         if self.de_minimis:
             ratio = main_weight / hedge_weight
             least_main, least_hedge = notional_usd_min(main.rules, limits), notional_usd_min(hedge.rules, limits)
@@ -321,6 +323,12 @@ class _Plan:
             f"stop {plain(cents(stop_percent, 2))} % away, loss at it {_usd(loss)} of {_usd(self._loss_usd_max)} USD",
             f"a main fill under {plain(fill_min)} is closed whole",
         ]
+        if self.hedge_scale > 1:
+            calm = plain(self.limits.hedge_calm_range_percent)
+            parts.append(
+                f"hedge {plain(cents(self.hedge_scale, 2))} times as large: one-minute range "
+                f"{plain(cents(self.range_percent, 3))} % against a calm {calm} %"
+            )
         if hedge.leverage < self.hedge.plan.leverage:
             parts.append(f"hedge leverage lowered from {self.hedge.plan.leverage}x so that its liquidation leaves room")
         if hedge.market != main.market:
