@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from twinleg.bootstrap import paper_key
 from twinleg.domain.trades import TradeState
 
 D = Decimal
@@ -217,6 +218,44 @@ def test_an_orphan_is_closed_when_the_person_chose_so(world):
     stray(w, "main")
     w.minutes(2)
     assert w.position("main") == 0
+
+
+def resting_by_hand(w, account: str, price: int, **how: bool) -> None:
+    """A resting order of nobody's, by the owner's key."""
+    import hyperliquid.exchange as sdk
+    from eth_account import Account
+
+    stamp, sdk.get_timestamp_ms = sdk.get_timestamp_ms, lambda: int(w.system.clock.now().timestamp() * 1000) + 950
+    try:
+        exchange = sdk.Exchange(Account.from_key(paper_key(account, "owner")), w.server.url)
+        answer = exchange.order(w.coin, price < 100_000, 0.001, price, {"limit": {"tif": "Gtc"}}, **how)
+    finally:
+        sdk.get_timestamp_ms = stamp
+    assert "resting" in answer["response"]["data"]["statuses"][0], answer
+
+
+@pytest.mark.parametrize(("choice", "left"), [("stop", 1), ("close", 0), ("ignore", 1)])
+def test_a_resting_order_of_nobodys_is_said_once_and_cancelled_when_the_person_chose_so(world, choice, left):
+    w = world(foreign=choice)
+    resting_by_hand(w, "main", 90_000)
+    w.minutes(3)
+    assert len(w.system.venues.of("main").open_orders("main")) == left
+    assert (
+        len(w.events("orphan")) == 1
+        and "a resting order to buy 0.001 hyperliquid:BTC at 90000" in w.events("orphan")[0]
+    )
+    w.alert("buy", "a1")
+    assert w.trade().state is (TradeState.REFUSED if left else TradeState.OPEN)
+
+
+def test_orders_of_ours_and_orders_that_only_reduce_are_never_taken_for_nobodys(world):
+    w = world(foreign="close")
+    w.alert("buy", "a1")
+    resting_by_hand(w, "main", 110_000, reduce_only=True)
+    before = len(w.system.venues.of("main").open_orders("main"))
+    w.minutes(3)
+    assert len(w.system.venues.of("main").open_orders("main")) == before == 3
+    assert w.trade().state is TradeState.OPEN and not w.events("orphan")
 
 
 def test_a_limit_entry_waits_at_the_mark_fills_there_and_is_hedged(world):
