@@ -431,6 +431,15 @@ def test_de_minimis_with_the_larger_hedge_respects_the_main_legs_minimum() -> No
     assert D("17.5") < found.hedge.notional_usd / found.main.notional_usd < D("18.5")
 
 
+def test_what_was_not_made_smaller_is_not_said_to_have_been() -> None:
+    whole = sized()
+    needed = whole.main.margin_usd + whole.main.notional_usd * D("0.00045")
+    high = rules(notional_usd_min="1000")
+    for part, said in ((D(1), False), (D("1.5"), False), (D("0.9"), True)):
+        found = refused(seen=book(main=account("main", free_usd=needed * part), hedge_rules=high))
+        assert found.code == "too_small" and ("smaller because" in found.reason) is said
+
+
 def test_de_minimis_wants_no_more_room_than_it_takes() -> None:
     whole = sized(intent(de_minimis=True))
     needed = whole.main.margin_usd + whole.main.notional_usd * D("0.00045")
