@@ -23,6 +23,7 @@ from twinleg.engine.ports import Check, Document, Merge, Write
 DOCUMENT_BYTES_MAX = 1_048_576
 TIME = "$at"
 """In a document as JSON, the one field of a map that is a time; other names that start with $ get a second one."""
+_written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _INT_MAX = 2**63 - 1
 _PLAIN = frozenset((str, bool, type(None)))
 _FIELD = re.compile(r'[^"\\\x00-\x1f]+')
@@ -78,7 +79,7 @@ def encoded(collection: str, id: str, data: Document) -> str:
     if not isinstance(data, dict):
         raise BadInput(f"{collection}/{id} must be a map, was {type(data).__name__}")
     try:
-        text = json.dumps(_encode_map(data, ""), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _written(_encode_map(data, ""))
         size = len(text.encode())
     except _Unstorable as error:
         raise BadInput(f"{collection}/{id}: {error}") from None

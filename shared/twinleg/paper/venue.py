@@ -27,6 +27,7 @@ BAD_GATEWAY = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     "<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
 )
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 REMEMBERED = 1_000
 REMEMBERED_LENGTH = 32_000
 """How many answers, of at most what length, are kept for stale reads."""
@@ -324,7 +325,7 @@ def shaped(status: int, answer: Json) -> Reply:
     """An answer as the real venue writes it: JSON, or plain text where the body is refused."""
     if status in (400, 415, 422):
         return Reply(status, str(answer), "text/plain")
-    return Reply(status, json.dumps(answer, separators=(",", ":")))
+    return Reply(status, _compact(answer))
 
 
 def candles_of(rows: Json, interval: timedelta) -> list[Candle]:
