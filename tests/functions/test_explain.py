@@ -12,11 +12,12 @@ import pytest
 from twinleg.bootstrap import paper_key
 from twinleg.cli import main
 from twinleg.domain.control import Halt
+from twinleg.domain.errors import Unavailable
 from twinleg.domain.trades import TradeState
 from twinleg.embedded.replay import settings_text
 from twinleg.engine.control import set_trading
 from twinleg.engine.orderpath import ActionRecord
-from twinleg.engine.ports import CancelOrders
+from twinleg.engine.ports import CancelOrders, Steps
 
 D = Decimal
 
@@ -334,6 +335,41 @@ def test_an_action_that_belongs_to_no_trade_is_told_alone(world, teller):
     told = teller.json(w, orphan.id)
     assert kinds(told) == ["action"] and "legs" not in told
     assert told["steps"][0]["text"] == "reduce hyperliquid:BTC on main: accepted"
+
+
+class Cut:
+    """The line to the records, which can be cut."""
+
+    down = False
+
+    def __call__(self, _: int, name: str) -> None:
+        if self.down and name.startswith(("store.", "bus.")):
+            raise Unavailable(f"{name}: the store is down")
+
+
+def test_what_was_closed_while_the_records_could_not_be_read_is_told_once_they_are_back(world, teller):
+    w, cut = world(), Cut()
+    w.alert("buy", "a1")
+    w.restart(Steps(cut))
+    venue = w.system.venues.of("main")
+    ids = tuple(o.order_id for o in venue.open_orders("main") if o.kind == "stop")
+    nonce = int(w.system.clock.now().timestamp() * 1000) + 5000
+    venue.send(venue.sign(CancelOrders("main", w.market, order_ids=ids), w.engine().role, nonce, None))
+    cut.down = True
+    w.system.clock.sleep(61)
+    assert w.runtime.call("risk") == 503
+    cut.down = False
+    w.sweep()
+    assert w.trade().state is TradeState.CLOSED
+    told = teller.json(w)
+    emergencies = [o for leg in told["legs"] for o in leg["orders"] if o["purpose"] == "emergency"]
+    assert len(emergencies) == 2
+    sent = [s for s in told["steps"] if s["kind"] == "action" and s["who"] == "emergency"]
+    assert {id for s in sent for id in s["client_order_ids"]} == {o["client_order_id"] for o in emergencies}
+    fills = [s for s in told["steps"] if s["kind"] == "fill" and s["text"].startswith("emergency filled: ")]
+    assert len(fills) == 2 and all(s["loud"] for s in fills)
+    assert all("sent without the records because" in text for text in texts(told, "emergency")) != []
+    assert teller.json(w, emergencies[0]["client_order_id"]) == told
 
 
 def trade_by_hand(w: Any, account: str, is_buy: bool, size: str) -> None:

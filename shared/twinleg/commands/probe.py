@@ -76,7 +76,7 @@ def _table(heard: Sequence[Verdict]) -> None:
         if verdict.word == "does not hold":
             position += f"\nassumed {_shown(verdict.assumed)}"
         words = Text("\n".join(told.evidence), "dim")
-        for line in (verdict.meaning, told.why):
+        for line in (f"for us: {verdict.meaning}" if verdict.meaning else "", told.why):
             if line:
                 words.append(f"\n{line}" if words else line, "")
         table.add_row(Text(verdict.word, colours[verdict.word]), f"{told.switch}{position}", words)

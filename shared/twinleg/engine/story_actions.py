@@ -24,9 +24,15 @@ WORDS = {
     "expired": "answered: expired",
     "throttled": "answered: too many requests",
     "rejected": "answered: refused",
+    "malformed": "answered: unreadable",
+    "unknown_signer": "answered: the key is not known",
+    "nonce_too_low": "answered: nonce too low",
+    "noop: unknown": "the noop had no answer either",
+    "noop: throttled": "the noop was one request too many, and did nothing",
+    "final read, twice: no trace": "read twice at the venue, past its expiry: no trace of it",
 }
 STATES = {
-    "never_ran": "it never ran",
+    "never_ran": "never ran",
     "rejected": "refused",
     "vanished": "it arrived and left no trace",
     "arrived": "its nonce is spent, what it did is not read yet",
