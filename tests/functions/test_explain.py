@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from twinleg.adapters.local.candle_files import packaged_candles
 from twinleg.bootstrap import paper_key
 from twinleg.cli import main
 from twinleg.domain.control import Halt
 from twinleg.domain.errors import Unavailable
+from twinleg.domain.money import plain
 from twinleg.domain.trades import TradeState
 from twinleg.embedded.replay import settings_text
 from twinleg.engine.control import set_trading
@@ -120,6 +122,23 @@ def test_a_trade_that_was_opened_and_closed_is_told_from_alert_to_last_fill(worl
     for leg in told["legs"]:
         for placed in leg["orders"]:
             assert placed["client_order_id"] in text
+
+
+def test_a_trade_of_a_strategy_begins_with_the_candle_and_its_numbers(world, teller):
+    """In the packaged candles MACD says long at the close of the 223rd."""
+    w = world(candles=packaged_candles(), history=221, script={"market": {"strategies": '["macd"]'}})
+    candle = w.candles[223]
+    while w.system.clock.now() < candle.closed_at:
+        w.minutes()
+    cause, intent = teller.json(w)["steps"][:2]
+    numbers = (
+        f"open {plain(candle.open)}, high {plain(candle.high)}, low {plain(candle.low)}, close {plain(candle.close)}"
+    )
+    closed = f"candle of hyperliquid:BTC closed at {candle.closed_at:%Y-%m-%dT%H:%M:%SZ}: {numbers}, volume "
+    assert cause["text"].startswith(closed)
+    assert datetime.fromisoformat(cause["at"]) == candle.closed_at
+    assert intent["details"][0].startswith("MACD 8/21/5 histogram +")
+    assert f"reference price {plain(candle.close)}" in " ".join(intent["details"])
 
 
 def test_from_every_id_that_belongs_to_a_trade_the_same_story_is_found(world, teller):
