@@ -1,6 +1,7 @@
 """Two functions on one trade at the same moment: each step is claimed once, whoever gets there first."""
 
 import contextlib
+from decimal import Decimal
 
 import pytest
 
@@ -76,3 +77,29 @@ def test_a_second_delivery_in_the_middle_of_the_first_doubles_nothing(world, at)
     w.minutes()
     assert entries_by_leg(w) == {"main": 1, "hedge": 1}
     assert w.trade().state is TradeState.OPEN
+
+
+@pytest.mark.parametrize("at", range(5, 10))
+def test_a_second_delivery_in_the_middle_of_a_limit_entry_forgets_no_fill(world, at):
+    """Both wait for it, both cancel what is left of it; the one that comes second writes nothing over the other."""
+    from twinleg.domain.messages import HedgedIntent
+    from twinleg.engine.execution import on_intent
+
+    w = world(entry_order="limit", limit_order_seconds_max="5")
+    w.control.switches(mark_gap="0.0005")  # at the mark there is somebody to trade with
+    w.fault(kind="partial_fill", address=w.address("main"), action="order", fraction="0.4", count=1)
+    other = w.new_system()
+
+    def again() -> None:
+        stored = [i for i in other.store.query("intents") if i.data.get("decision") == "open"]
+        with contextlib.suppress(TwinlegError):
+            on_intent(other.engine(SignerRole.EXECUTE), HedgedIntent.model_validate_json(stored[0].data["z_message"]))
+
+    w.restart(Steps(Interrupter(at, "exchange", again)))
+    other.clock = w.system.clock
+    w.alert("buy", "a1")
+    trade = w.trade()
+    assert trade.main.size_filled == sum(Decimal(f["sz"]) for f in w.fills("main") if f["dir"].startswith("Open"))
+    w.minutes()
+    assert w.trade().state is TradeState.OPEN
+    assert w.position("main") == w.trade().main.size_open

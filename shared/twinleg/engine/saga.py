@@ -320,7 +320,12 @@ class Saga:
         if not self._is_over(noted, entry):
             self.book.cancel(before, version, leg, [entry.client_order_id])
             before, version = self.book.load(noted.trade_id)
+            if before.state is not TradeState.MAIN_SENT:  # another delivery was first, and took it further
+                return
             noted = self.book.noted(before)
+            leg = noted.main
+            entry = leg.placed(Purpose.ENTRY)
+            assert entry is not None
         report = order_report(self.engine, leg.account, entry.client_order_id)
         if report is None or report.state in (AckState.RESTING, AckState.WAITING):
             raise OutcomeUnknown(f"trade {noted.trade_id}: the limit entry is not terminal yet")
