@@ -177,7 +177,7 @@ def test_flatten_closes_both_legs_and_cannot_be_called_off_before_it_is_flat(wor
     config = at_desk(w)
     w.alert("buy", "a1")
     assert run("flatten", "--config", config)[0] == 0
-    for word in ("resume", "reduce"):
+    for word in ("resume", "reduce", "halt"):
         code, out, err = run(word, "--config", config)
         assert (code, out) == (2, "")
         assert err.startswith("twinleg: trading is FLATTEN since ")

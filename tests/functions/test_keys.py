@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.errors import BadInput
 from twinleg.domain.trades import TradeState
-from twinleg.engine.keys import keys_expire_at, own_key
+from twinleg.engine.keys import keys_expire_at, note_key, own_key
 from twinleg.engine.ports import Merge, SignerRole
 
 
@@ -81,3 +84,26 @@ def test_a_nonce_allotted_meanwhile_is_not_lost_by_a_note(world):
     w.alert("close", "a2")
     [last] = notes(w, "execute")
     assert last.data["last_nonce"] > before.data["last_nonce"] and "expires_at" in last.data
+
+
+def test_a_person_is_told_in_time_when_a_key_that_protects_expires(world):
+    """Approved for another 5 days, say: the note of each hour tells of the sweep's key and of the emergency key."""
+    w = world()
+    assert not w.events("warned")
+    for role, days in ((SignerRole.RISK, 5), (SignerRole.EMERGENCY, 20)):
+        expire(w, role, timedelta(days=days))
+    note_key(w.engine(SignerRole.RISK), "main")
+    [told] = w.events("warned")
+    assert told.startswith("main: the risk key expires 2025-01-1") and "hours_left 120" in told
+    expire(w, SignerRole.EMERGENCY, timedelta(seconds=-1))
+    note_key(w.engine(SignerRole.RISK), "main")
+    assert w.events("warned")[-1].startswith("main: the emergency key has expired: without it nothing is closed")
+    note_key(w.engine(SignerRole.EXECUTE), "main")
+    assert len(w.events("warned")) == 2, "the entering key lasts; what was said in this very instant is said once"
+
+
+def expire(w: Any, role: SignerRole, after: timedelta) -> None:
+    """Have the venue list the key as valid until then."""
+    address = w.system.venues.of("main").signer("main", role)
+    agents = w.server.venue.engine.state.agents
+    agents[address] = replace(agents[address], valid_until_ms=ms_from_utc(w.system.clock.now() + after))

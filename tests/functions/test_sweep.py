@@ -245,6 +245,25 @@ def test_money_taken_out_is_no_loss(world):
     assert not w.events("breaker")
 
 
+def test_money_moved_between_our_accounts_or_to_spot_is_neither_loss_nor_profit(world):
+    """A quarter of one account goes to the other, and some of that to spot: far beyond both limits of a day's loss."""
+    w = opened(world, ["100000"] * 20, **DAY)
+    w.minutes(2)
+    page = w.system.store.get("accounts", "hedge").data
+    assert page["day_moved_usd"] == "0"
+    owner(w, "main", lambda exchange: exchange.usd_transfer(2_500, w.address("hedge")))
+    w.minutes(1)
+    owner(w, "hedge", lambda exchange: exchange.usd_class_transfer(3_000, to_perp=False))
+    w.minutes(11)  # each page has had its turn
+    assert state(w) is Halt.ENABLED and not w.events("breaker")
+    for account, moved in (("main", -2_500), ("hedge", -500)):
+        page = w.system.store.get("accounts", account).data
+        assert D(page["day_moved_usd"]) == moved
+        assert abs(D(page["equity_usd"]) - 10_000 - moved) < 10
+        assert abs(D(page["day_pnl_usd"])) < 10, "the day's profit leaves it out"
+        assert abs(D(page["drawdown_percent"])) < D("0.1"), "and so does the drawdown"
+
+
 def owner(w: Any, account: str, act: Callable[[Any], Any]) -> None:
     """What only the owner's key may do, by the SDK, on the venue's own time."""
     import hyperliquid.exchange as sdk

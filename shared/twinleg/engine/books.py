@@ -41,7 +41,7 @@ REMEMBERED = (
 """What of an account must outlive the sweep; its page has it too, for when the book is lost."""
 FIGURES = (
     "equity_usd", "free_usd", "margin_used_usd", "margin_ratio", "own_margin_ratio", "liquidation_distance",
-    "liquidation_error_percent", "day_pnl_usd",
+    "liquidation_error_percent", "day_pnl_usd", "day_moved_usd",
 )  # fmt: skip
 
 NOTED = ("requests_left",)
@@ -258,15 +258,22 @@ def memory_of(
     now: datetime,
     turn: int,
     own: OwnFigures,
+    moved_usd: Decimal | None,
     noted: Document | None = None,
 ) -> Document:
-    """The account's figures and what must be remembered of it; *noted* is what is asked only once in a while."""
+    """The account's figures and what must be remembered of it; *noted* is what is asked only once in a while.
+
+    *moved_usd* is what was paid in less paid out since the day's first reading: neither profit nor a new peak. None: it
+    was not asked for in this sweep.
+    """
     before, state = book.memory, reading.state
     trades = sum(len(part.lines) for part in parts)
     day = f"{now:%Y-%m-%d}"
     same_day = before.get("day") == day
     start = Decimal(str(before["equity_day_start_usd"])) if same_day else state.equity_usd
-    peak = max(Decimal(str(before.get("equity_peak_usd", "0"))), state.equity_usd)
+    moved_before = Decimal(str(before.get("day_moved_usd", "0"))) if same_day else ZERO
+    moved = moved_before if moved_usd is None or not same_day else moved_usd
+    peak = max(Decimal(str(before.get("equity_peak_usd", "0"))) + moved - moved_before, state.equity_usd)
     ratio = state.margin_ratio
     distances = [d for p in state.positions if (d := p.liquidation_distance) is not None]
     return _kept(before) | {
@@ -284,7 +291,8 @@ def memory_of(
         "day": day,
         "equity_day_start_usd": plain(start),
         "day_started_at": before.get("day_started_at", state.at) if same_day else state.at,
-        "day_pnl_usd": plain(state.equity_usd - start),
+        "day_pnl_usd": plain(state.equity_usd - start - moved),
+        "day_moved_usd": plain(moved),
         "equity_peak_usd": plain(peak),
         "positions": len(state.positions),
         "trades": trades,

@@ -16,11 +16,11 @@ from twinleg.engine.tradebook import TradeBook
 def set_trading(engine: Engine, state: Halt, *, why: str, by: str) -> Control:
     """Change the trading state and record who did it. Leaving HALTED or FLATTEN for ENABLED is a resume.
 
-    FLATTEN is latched: nothing but HALTED (which the sweep writes, once flat is read) follows it.
+    FLATTEN is latched: nothing but the HALTED follows it that the sweep writes, once flat is read.
     """
     for _ in range(10):
         now, (current, version) = engine.now(), engine.control()
-        if current.state is Halt.FLATTEN and state not in (Halt.FLATTEN, Halt.HALTED):
+        if current.state is Halt.FLATTEN and state is not Halt.FLATTEN:
             raise BadInput(f"trading is FLATTEN since {current.since}: wait until it is flat and HALTED, then resume")
         control = Control(state=state, why=why, by=by, since=now)
         data = document(control) | {"summary": f"{state} by {by}: {why}"}

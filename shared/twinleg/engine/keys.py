@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from twinleg.domain.errors import BadInput, Unavailable
+from twinleg.domain.messages import EventKind
 from twinleg.engine.ports import Merge, SignerRole
 from twinleg.engine.system import Engine
 
 NOTED_EVERY_SWEEPS = 60
+KEY_WARNED = timedelta(days=14)
+"""How long before a protecting key expires a person is told, each time it is noted."""
+WITHOUT = {
+    SignerRole.EXECUTE: "without it nothing is entered",
+    SignerRole.RISK: "without it no stop is placed again, no margin added and nothing closed",
+    SignerRole.EMERGENCY: "without it nothing is closed while the records cannot be read",
+}
 _OTHER = {SignerRole.EXECUTE: SignerRole.RISK, SignerRole.RISK: SignerRole.EXECUTE}
 
 
@@ -31,8 +39,25 @@ def own_key(engine: Engine, account: str) -> Merge:
 
 
 def note_key(engine: Engine, account: str) -> None:
-    """Write down when this function's key for the account expires."""
-    engine.store.batch([own_key(engine, account)])
+    """Write down when this function's key for the account expires, and say so when it, or the emergency key, does soon.
+
+    An expired key that opens refuses entries, and says why. One that protects is missed when it is needed.
+    """
+    noted = own_key(engine, account)
+    engine.store.batch([noted])
+    _warn(engine, account, engine.role, noted.fields["expires_at"])
+    if engine.role is SignerRole.RISK:
+        emergency = engine.venues.of(account).key_expires_at(account, SignerRole.EMERGENCY)
+        _warn(engine, account, SignerRole.EMERGENCY, emergency)
+
+
+def _warn(engine: Engine, account: str, role: SignerRole, expires_at: datetime | None) -> None:
+    now = engine.now()
+    if expires_at is None or expires_at - now > KEY_WARNED:
+        return
+    left = round((expires_at - now).total_seconds() / 3600)
+    words = f"expires {expires_at:%Y-%m-%d %H:%M}, hours_left {left}" if expires_at > now else "has expired"
+    engine.announce(EventKind.WARNED, f"{account}: the {role.value} key {words}: {WITHOUT[role]}", account=account)
 
 
 def keys_expire_at(engine: Engine, own: dict[str, Merge]) -> dict[str, datetime | None]:

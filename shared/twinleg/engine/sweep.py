@@ -68,8 +68,6 @@ log = logging.getLogger("twinleg")
 
 UNREADABLE_SWEEPS_MAX = 3
 """An account that cannot be read this many sweeps in a row stops entries until a person resumes."""
-
-
 RECORDS_TRIES, RECORDS_AGAIN_SECONDS = 3, 2.0
 """How often, and after how long, the records are asked for before the sweep goes on without them."""
 
@@ -120,8 +118,9 @@ class Sweep:
         self.seen: dict[str, Seen] = {}
         self.noted: dict[str, Document] = {}
         """What was asked of the venue beside the sweep, by account."""
+        self.moved: dict[str, Decimal] = {}
+        """Paid in less paid out since the day's first reading, by account, as far as it was asked for."""
         self.own: dict[str, OwnFigures] = {}
-        """Each account by our own arithmetic."""
         self.holders: dict[tuple[str, str], Watched] = {}
         """The trade that holds an account's market, as far as lines and the trades read in this sweep say."""
 
@@ -446,8 +445,8 @@ class Sweep:
             starts.append(Decimal(str(book.memory["equity_day_start_usd"])))
             equities.append(reading.state.equity_usd)
         # Asked each time: a deposit would hide a loss, as a withdrawal would look like one.
-        moved = sum((self._moved_since_start_usd(name) for name in readings), ZERO)
-        return breakers.day_breaker(sum(equities, ZERO), sum(starts, ZERO), moved, limits)
+        self.moved = {name: self._moved_since_start_usd(name) for name in readings}
+        return breakers.day_breaker(sum(equities, ZERO), sum(starts, ZERO), sum(self.moved.values(), ZERO), limits)
 
     def _moved_since_start_usd(self, name: str) -> Decimal:
         """Paid in less paid out since the day's first reading; what came before is in that reading."""
@@ -497,7 +496,8 @@ class Sweep:
         own = own_figures(reading.state, partial(rules_if_listed, self.engine, name))
         self.own[name] = own
         fill_positions(book, parts, reading, self._owner_id, self._distance_at_entry, own.prices)
-        plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn, own, self.noted.get(name))
+        beside = self.moved.get(name), self.noted.get(name)
+        plans[name] = parts, memory_of(book, reading, foreign, parts, now, self._turn, own, *beside)
 
     def _pages(self, plans: dict[str, Plan]) -> set[str]:
         """The accounts whose page is written: those with news; else one, due or in its turn, when nothing else is."""
