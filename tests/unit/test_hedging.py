@@ -50,6 +50,7 @@ def test_a_move_is_told_as_of_one_minute() -> None:
     assert move_percent(D(99), D(100), D(60)) == 1
     assert move_percent(D(102), D(100), D(240)) == 1, "by the root of the time"
     assert move_percent(D(101), D(100), D(5)) == 1, "a shorter look is not blown up"
+    assert move_percent(D("0.0101"), D("0.01"), D(60)) == 1, "whatever the coin costs"
     assert move_percent(D(101), D(0), D(60)) == 0
 
 

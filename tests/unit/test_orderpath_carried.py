@@ -593,6 +593,25 @@ def test_an_order_or_a_fill_that_the_final_read_sees_is_a_trace(desk: Desk, rest
     assert desk.record(id).state is S.WRITTEN and (desk.clock.now() - seen_from).total_seconds() in (0, 2)
 
 
+def test_an_order_that_ended_without_a_fill_is_known_by_its_status_alone(desk: Desk) -> None:
+    """It came late, rested and was cancelled; the status was not there yet when it was first looked for."""
+    desk.fault({"kind": "500", "path": "/exchange", "execute": True})
+    desk.line.answers = [lambda _: None, lost, lost]
+    ended = order(limit_price=D(90_000), kind=OrderKind.LIMIT)
+    id = desk.write(entry(ended))
+    desk.line.altered = unlisted()
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    desk.path.outcome(desk.write(CancelOrders("main", BTC, (ended.client_order_id,)), step="s2"))
+    desk.expire(id)
+    desk.line.reads.clear()
+    blind = unlisted()
+    desk.line.altered = lambda asked: blind(asked) if desk.line.reads.count("orderStatus") == 1 else None
+    with pytest.raises(OutcomeUnknown, match="left a trace"):
+        desk.path.outcome(id)
+    assert desk.path.outcome(id).state is S.ACCEPTED
+
+
 def test_of_several_orders_those_that_the_venue_does_not_know_were_refused(desk: Desk) -> None:
     wide = entry(order(1), order(2, size=D("0.02")))
     desk.line.altered = unlisted(wide.orders[1].client_order_id)

@@ -364,6 +364,7 @@ def test_a_loss_of_less_than_a_dollar_is_bounded_too() -> None:
     dust = {f"{name}_rules": rules(notional_usd_min="0.1") for name in ("main", "hedge")}
     found = sized(intent(stop_percent=D(5)), book(**poor, **dust))  # whole: 0.94, of 80
     assert D("0.7") < found.loss_at_stop_usd <= D("0.8")
+    assert "made smaller because loss_at_stop_usd" in found.summary
 
 
 def test_legs_that_lose_nothing_together_are_not_bounded_by_a_loss() -> None:

@@ -24,6 +24,7 @@ from twinleg.engine.pages import UNSWEPT, trade_document
 from twinleg.engine.ports import Replace
 from twinleg.engine.watch import Reading, is_quiet
 from twinleg.risk.limits import Limits
+from twinleg.risk.own_figures import OwnFigures, OwnPrice
 
 D = Decimal
 NOW = datetime(2025, 1, 6, 12, 0, tzinfo=UTC)
@@ -204,8 +205,8 @@ def keep(store: SqliteStore, found: list[Trade], account: str = "main", markets:
     book = read_book(store, account)
     parts = parts_of(book, seen)
     now = reading(account, [position(account, D(1), D(1000), f"m{n}") for n in range(markets)], [])
-    books.fill_positions(book, parts, now, lambda _: "", lambda _: None)
-    write_book(store, book, parts, memory_of(book, now, [], parts, NOW, 1), [])
+    books.fill_positions(book, parts, now, lambda _: "", lambda _: None, {})
+    write_book(store, book, parts, memory_of(book, now, [], parts, NOW, 1, OwnFigures({}, None), D(0)), [])
 
 
 def marked(store: SqliteStore) -> set[str]:
@@ -260,7 +261,7 @@ def test_a_trade_written_meanwhile_stays_marked_and_keeps_its_old_line(store: Sq
     store.batch([Replace("trades", "t1", trade_document(trade("t1", cut=True)))])
     parts = parts_of(book, seen)
     now = reading("main", [], [])
-    write_book(store, book, parts, memory_of(book, now, [], parts, NOW, 1), [])
+    write_book(store, book, parts, memory_of(book, now, [], parts, NOW, 1, OwnFigures({}, None), D(0)), [])
     assert marked(store) == {"t0", "t1"}
     assert read_book(store, "main").lines["t0"].rung == "warn"
 
@@ -271,7 +272,7 @@ def test_of_two_that_write_a_book_one_writes_nothing(store: SqliteStore) -> None
     now = reading("main", [], [])
     for one in (book, late):
         parts = parts_of(one, [])
-        memory = memory_of(one, now, [], parts, NOW, 1)
+        memory = memory_of(one, now, [], parts, NOW, 1, OwnFigures({}, None), D(0))
         if one is late:
             with pytest.raises(Conflict):
                 write_book(store, one, parts, memory, [])
@@ -286,7 +287,9 @@ def test_a_full_document_is_far_from_the_limit() -> None:
     for leg in one.legs:
         digits = {name: third for name in ("size_filled", "entry_price", "realised_usd", "fees_usd", "funding_usd")}
         one = one.with_leg(leg.model_copy(update={**digits, "entry_liquidation_distance": third}))
-    row = books._row(position("main", third, third), lambda _: "BTC-" + "a" * 40, lambda _: None, [], {})
+    row = books._row(
+        position("main", third, third), lambda _: "BTC-" + "a" * 40, lambda _: None, [], {}, OwnPrice(third, third)
+    )
     document = {"z_trades": [packed(line_of(one))] * books.LINES_MAX, "z_positions": [row] * books.POSITIONS_MAX}
     assert len(encoded("books", "main", document).encode()) < 0.95 * DOCUMENT_BYTES_MAX
 
