@@ -43,6 +43,7 @@ from twinleg.engine.sweep import on_sweep
 from twinleg.engine.system import Engine
 from twinleg.engine.watch import Reading
 from twinleg.risk.limits import Limits
+from twinleg.risk.own_figures import OwnFigures
 
 D = Decimal
 SWEEPS_A_MONTH = 30 * 24 * 60
@@ -188,7 +189,7 @@ class SweepBench:
             book = books.read_book(self.store, name)
             parts = books.parts_of(book, (s for s in seen if s.trade.main.account == name))
             state = Reading.of(self.venue.account(name), self.venue.open_orders(name), "disabled")
-            memory = books.memory_of(book, state, [], parts, self.clock.now(), 0)
+            memory = books.memory_of(book, state, [], parts, self.clock.now(), 0, OwnFigures({}, None), None)
             books.write_book(self.store, book, parts, memory, [])
         for _ in range(4):  # the positions' pages, then the accounts'
             self.sweep("")

@@ -153,15 +153,10 @@ def _written_ahead(evidence: Evidence) -> Iterator[Violation]:
 
 
 def _proved(evidence: Evidence) -> Iterator[Violation]:
-    """What is recorded as never having run did not run, and orders recorded as accepted did.
-
-    Actions that place no order leave no trace by which it could be told, unless a noop took their nonce: what they
-    did is read back, not believed.
-    """
+    """What is recorded as never having run did not run, and orders recorded as accepted did."""
     for said in evidence.verdicts:
         ran = said.id in evidence.carried
-        told = said.orders or said.fenced or said.state == "rejected"
-        if said.state in ("never_ran", "rejected") and told and ran:
+        if said.state in ("never_ran", "rejected") and ran:
             yield Violation("ONCE", said.at, f"{said.kind} {said.id} is recorded as {said.state}, and it ran")
         elif said.state == "accepted" and said.orders and not ran:
             yield Violation("ONCE", said.at, f"{said.kind} {said.id} is recorded as accepted, and it never ran")

@@ -114,13 +114,10 @@ class Said:
     kind: str
     orders: bool
     at: datetime
-    fenced: bool
-    """Because a noop took its nonce."""
 
     @classmethod
     def of(cls, id: str, data: Mapping[str, Any]) -> Said:
-        fenced = str(data.get("reason", "")).startswith("fenced")
-        return cls(id, data["state"], data["kind"], data["kind"] in ORDERS, data["created_at"], fenced)
+        return cls(id, data["state"], data["kind"], data["kind"] in ORDERS, data["created_at"])
 
 
 @dataclass(frozen=True, slots=True)
