@@ -110,7 +110,7 @@ def test_a_position_that_nobody_recorded_is_found_and_the_exit_code_says_so(clin
     trade_by_hand(clinic)
     assert clinic.doctor() == 1
     said = capsys.readouterr().out
-    assert "FAIL position hyperliquid:BTC on main: 0.001, nobody recorded it: adopt, close or ignore it" in said
+    assert "FAIL position hyperliquid:BTC on main: 0.001, nobody recorded it: close it, or choose foreign" in said
 
 
 def trade_by_hand(clinic: Clinic) -> None:

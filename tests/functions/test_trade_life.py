@@ -220,6 +220,16 @@ def test_an_orphan_is_closed_when_the_person_chose_so(world):
     assert w.position("main") == 0
 
 
+def test_an_orphan_that_the_person_chose_to_leave_calls_nobody(world):
+    w = world(foreign="ignore")
+    stray(w, "main")
+    held = w.position("main")
+    w.minutes(3)
+    assert len(w.events("warned")) == 1 and not w.events("orphan") and w.position("main") == held != 0
+    w.alert("buy", "a1")
+    assert w.trade().why_closed.startswith("foreign")
+
+
 def resting_by_hand(w, account: str, price: int, **how: bool) -> None:
     """A resting order of nobody's, by the owner's key."""
     import hyperliquid.exchange as sdk
@@ -240,10 +250,9 @@ def test_a_resting_order_of_nobodys_is_said_once_and_cancelled_when_the_person_c
     resting_by_hand(w, "main", 90_000)
     w.minutes(3)
     assert len(w.system.venues.of("main").open_orders("main")) == left
-    assert (
-        len(w.events("orphan")) == 1
-        and "a resting order to buy 0.001 hyperliquid:BTC at 90000" in w.events("orphan")[0]
-    )
+    [said] = w.events("warned" if choice == "ignore" else "orphan")
+    assert "a resting order to buy 0.001 hyperliquid:BTC at 90000" in said
+    assert said.endswith("it is left alone (foreign = ignore)") == (choice == "ignore")
     w.alert("buy", "a1")
     assert w.trade().state is (TradeState.REFUSED if left else TradeState.OPEN)
 

@@ -559,8 +559,9 @@ def test_what_may_still_be_sent_follows_from_what_was(desk: Desk, left: dict[str
     ],
 )
 def test_what_the_want_of_a_trace_proves(desk: Desk, left: dict[str, Any], state: ActionState) -> None:
-    """With orders and fills of others about, which are no trace of ours."""
-    desk.path.outcome(desk.write(entry(order(7)), step="filled"))
+    """With orders, fills and a position of others about, which are no trace of ours."""
+    desk.path.outcome(desk.write(entry(order(7, size=D("0.03"))), step="filled"))
+    desk.path.outcome(desk.write(reduction(9), step="less"))
     resting = order(8, limit_price=D(90_000), kind=OrderKind.LIMIT)
     desk.path.outcome(desk.write(entry(resting), step="resting"))
     id = desk.left(**left)
@@ -584,13 +585,39 @@ def test_an_order_or_a_fill_that_the_final_read_sees_is_a_trace(desk: Desk, rest
     seen_from = desk.clock.now() + timedelta(seconds=appears)
 
     def late(asked: dict[str, Any]) -> Any:
-        early = desk.clock.now() < seen_from and asked["type"] in ("frontendOpenOrders", "userFillsByTime")
-        return [] if early else blind(asked)
+        if desk.clock.now() >= seen_from:
+            return blind(asked)
+        if asked["type"] == "clearinghouseState":
+            return json.loads(desk.venue.reply("/info", asked).text) | {"assetPositions": []}
+        return [] if asked["type"] in ("frontendOpenOrders", "userFillsByTime") else blind(asked)
 
     desk.line.altered = late
     with pytest.raises(OutcomeUnknown, match="left a trace that was not there before"):
         desk.path.outcome(id)
     assert desk.record(id).state is S.WRITTEN and (desk.clock.now() - seen_from).total_seconds() in (0, 2)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_position_that_no_fill_explains_is_a_trace_of_an_entry(desk: Desk, late: bool) -> None:
+    """Status, resting orders and fills lag behind, in both readings alike; the position's answer bears its time."""
+    desk.fault({"kind": "500", "path": "/exchange", "execute": True})
+    desk.line.answers = [lambda _: None, lost, lost]
+    id = desk.write()
+    status, listed = unlisted(), ("frontendOpenOrders", "userFillsByTime")
+    desk.line.altered = blind = lambda asked: [] if asked["type"] in listed else status(asked)
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    asked = {"type": "clearinghouseState", "user": account_addresses(desk.system.settings)["main"][1]}
+    old = json.loads(desk.venue.reply("/info", asked).text)
+    old |= {"assetPositions": [], "time": ms_from_utc(desk.clock.now())}
+    desk.expire(id)
+    if late:  # and so does the position, which says so
+        desk.line.altered = lambda asked: old if asked["type"] == "clearinghouseState" else blind(asked)
+    with pytest.raises(OutcomeUnknown, match="has no verdict yet" if late else "left a trace"):
+        desk.path.outcome(id)
+    assert desk.record(id).state is S.WRITTEN
+    desk.line.altered = lambda _: None
+    assert desk.path.outcome(id).state is S.ACCEPTED and desk.position() == D("0.01")
 
 
 def test_an_order_that_ended_without_a_fill_is_known_by_its_status_alone(desk: Desk) -> None:

@@ -107,11 +107,12 @@ def _account(system: System, name: str) -> Iterator[Finding]:
     for position in state.positions:
         slot = system.store.get("positions", account_market(name, position.market))
         owner = str(slot.data.get("owner") or "") if slot else ""
+        left_alone = system.desk.limits.foreign == "ignore"
+        nobodys = "it is left alone" if left_alone else 'close it, or choose foreign = "close" or "ignore" in [limits]'
         yield Finding(
             f"position {position.market} on {name}",
-            bool(owner),
-            f"{plain(position.size)}, "
-            + (f"held for {owner}" if owner else "nobody recorded it: adopt, close or ignore it"),
+            bool(owner) or left_alone,
+            f"{plain(position.size)}, " + (f"held for {owner}" if owner else f"nobody recorded it: {nobodys}"),
         )
     for role in SignerRole:
         subject, signer = f"{role.value} key of {name}", f"{venue.signer(name, role)[:10]}…"

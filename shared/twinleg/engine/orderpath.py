@@ -22,8 +22,8 @@ from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUnknown, Unavailable
 from twinleg.domain.ids import ClientOrderId
 from twinleg.domain.messages import EventKind
-from twinleg.domain.money import plain
-from twinleg.domain.orders import AckState, OrderAck, OrderReport
+from twinleg.domain.money import ZERO, plain
+from twinleg.domain.orders import AccountState, AckState, Fill, OrderAck, OrderReport, Position
 from twinleg.domain.recorded import Recorded
 from twinleg.engine.budget import back_off_seconds
 from twinleg.engine.pages import action_document
@@ -356,21 +356,35 @@ class OrderPath:
         )
 
     def _final_read(self, record: ActionRecord, venue: Venue) -> ActionRecord:
+        """By the venue's time in the very answer that says what is held: another node may lag behind."""
         for reading in range(2):
-            if record.expires_at is None or venue.time() < record.expires_at + FINAL_MARGIN:
+            state = venue.account(record.account)
+            if record.expires_at is None or state.at < record.expires_at + FINAL_MARGIN:
                 raise OutcomeUnknown(f"action {record.id} ({record.summary}) has no verdict yet")
-            if self._acks(record) is not None or self._traces(record, venue):
+            if self._acks(record) is not None or self._traces(record, venue, state):
                 raise OutcomeUnknown(f"action {record.id} left a trace that was not there before; look again")
             if reading == 0:
                 self._engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
         return self._save(record, _without_trace(record), "final read, twice: no trace")
 
-    def _traces(self, record: ActionRecord, venue: Venue) -> bool:
+    def _traces(self, record: ActionRecord, venue: Venue, state: AccountState) -> bool:
         ids = set(record.client_order_ids)
-        since = record.created_at - timedelta(minutes=1)
-        return any(o.client_order_id in ids for o in venue.open_orders(record.account)) or any(
-            f.client_order_id in ids for f in venue.fills(record.account, since)
+        fills = venue.fills(record.account, record.created_at - timedelta(minutes=1))
+        return (
+            any(o.client_order_id in ids for o in venue.open_orders(record.account))
+            or any(f.client_order_id in ids for f in fills)
+            or (record.adds_exposure and not _explained(state.position(record.market), record.market, fills))
         )
+
+
+def _explained(position: Position | None, market: str, fills: Sequence[Fill]) -> bool:
+    """Whether the position is the one that the last of these fills left, or, where there is none, there is none.
+
+    What holds no position when it is entered has no other: then the order ran, and its fill is not shown yet.
+    """
+    of_market = [fill for fill in fills if fill.market == market]
+    left = {f.start_position + f.size * f.side.sign for f in of_market if f.at == of_market[-1].at}
+    return (position.size if position else ZERO) in (left or {ZERO})
 
 
 def record_of(action: VenueAction, signed: Signed, role: SignerRole, now: datetime, trade_id: str) -> ActionRecord:

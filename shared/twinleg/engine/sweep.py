@@ -22,10 +22,10 @@ from functools import partial
 
 from twinleg.domain.control import CONTROL_ID, Control, Halt
 from twinleg.domain.errors import Conflict, InvariantBroken, TwinlegError, Unavailable
-from twinleg.domain.ids import account_market, client_order_id
+from twinleg.domain.ids import account_market
 from twinleg.domain.messages import EventKind
-from twinleg.domain.money import ZERO, plain
-from twinleg.domain.orders import OrderKind, OrderRequest, Position, Purpose, RestingOrder, Side
+from twinleg.domain.money import ZERO
+from twinleg.domain.orders import Position
 from twinleg.domain.trades import ENDED, Trade, TradeState
 from twinleg.domain.watched import Watched, WatchedLeg
 from twinleg.engine.between import Between
@@ -47,16 +47,17 @@ from twinleg.engine.books import (
 )
 from twinleg.engine.emergency import Emergency, record_later
 from twinleg.engine.keys import NOTED_EVERY_SWEEPS, note_key
-from twinleg.engine.legs import crossing_price, rules_if_listed
+from twinleg.engine.legs import rules_if_listed
 from twinleg.engine.lines import Line, line_of
 from twinleg.engine.measures import measure
 from twinleg.engine.moving import limits_now
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.pages import UNSWEPT
-from twinleg.engine.ports import CancelOrders, Document, Merge, PlaceReduction, Replace, Stored, Write
+from twinleg.engine.ports import Document, Merge, Replace, Stored, Write
 from twinleg.engine.protect import Protection
 from twinleg.engine.records import document, parsed
 from twinleg.engine.saga import Saga
+from twinleg.engine.strangers import Strangers
 from twinleg.engine.system import Engine
 from twinleg.engine.watch import Reading, Readings, at_rest, is_quiet
 from twinleg.logs import stack_of
@@ -123,6 +124,7 @@ class Sweep:
         self.own: dict[str, OwnFigures] = {}
         self.holders: dict[tuple[str, str], Watched] = {}
         """The trade that holds an account's market, as far as lines and the trades read in this sweep say."""
+        self.strangers = Strangers(engine, self.book.path, self.holders, self._owner_of_slot, self.done)
 
     def run(self, control: Control) -> None:
         """All of one sweep; what failed is in `failures`, what was done in `done`."""
@@ -336,72 +338,18 @@ class Sweep:
     def _foreign(
         self, name: str, reading: Reading, control: Control, everything: bool, foreign: dict[str, list[str]]
     ) -> None:
-        """Positions nobody recorded: said once, and closed when the person chose so (or under FLATTEN)."""
+        """Positions and resting orders nobody recorded, and orders that outlived their trade."""
         book = self.books.get(name)
-        known = set(book.foreign) if book else set()
         found = [p for p in reading.state.positions if self._is_nobodys(p, everything)]
         foreign[name] = [p.market for p in found]
-        for position in found:
-            if position.market not in known:
-                self.engine.announce(
-                    EventKind.ORPHAN,
-                    f"{name} holds {plain(position.size)} {position.market} that no trade of ours owns",
-                    account=name,
-                    market=position.market,
-                )
-            if self.engine.desk.limits.foreign == "close" or control.state is Halt.FLATTEN:
-                self._close_orphan(name, position)
-        self._foreign_orders(name, reading)
-
-    def _foreign_orders(self, name: str, reading: Reading) -> None:
-        """Resting orders nobody recorded that could add exposure: said once, and cancelled when the person chose so.
-
-        The sweep finds none of ours but a limit entry that is being carried out. What only reduces is left alone: if
-        it takes a leg, the other is closed as after any close by hand.
-        """
-        strange = [o for o in reading.resting if not o.reduce_only and not self._is_recorded(o)]
-        for order in self.engine.memory.unsaid(name, strange):
-            self.engine.announce(
-                EventKind.ORPHAN,
-                f"{name}: a resting order to {order.side} {plain(order.size)} {order.market} at "
-                f"{plain(order.limit_price)} is none of ours",
-                account=name,
-                market=order.market,
-            )
-        if strange and self.engine.desk.limits.foreign == "close":
-            self._cancel_entries(name, strange, "orphan")
-
-    def _is_recorded(self, order: RestingOrder) -> bool:
-        id = order.client_order_id
-        return id is not None and self.engine.store.get("orders", id) is not None
+        self.strangers.positions(name, found, set(book.foreign) if book else set(), control)
+        self.strangers.orders(name, reading)
+        self.strangers.left_over(name, reading)
 
     def _is_nobodys(self, position: Position, everything: bool) -> bool:
         if self._holder(position):
             return False
         return (self._known_foreign(position) and not everything) or not self._slot_owner(position)
-
-    def _close_orphan(self, name: str, position: Position) -> None:
-        """Close a position nobody owns, after a second read agrees that it is there and still nobody's."""
-        venue = self.engine.venues.of(name)
-        self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
-        again = venue.account(name).position(position.market)
-        if again is None or again.size != position.size or self._slot_owner(again):
-            return
-        side = Side.SELL if again.size > 0 else Side.BUY
-        limits = self.engine.desk.limits
-        price = crossing_price(venue.rules(again.market), again.mark_price, side, limits.close_slippage_bps)
-        tag = f"orphan:{name}:{again.market}:{self.engine.now().isoformat()}"
-        order = OrderRequest(
-            client_order_id=client_order_id(tag, "orphan", Purpose.ORPHAN.value, 1, 1),
-            market=again.market,
-            side=side,
-            size=abs(again.size),
-            limit_price=price,
-            kind=OrderKind.MARKET,
-            reduce_only=True,
-        )
-        self.book.path.perform(PlaceReduction(name, (order,)), trade_id=tag, claim=lambda _: [])
-        self.done.append(f"closed an orphan of {name}")
 
     # -- breakers --------------------------------------------------------------------------------
 
@@ -558,7 +506,7 @@ class Sweep:
             for name in self.engine.desk.accounts:
                 venue = self.engine.venues.of(name)
                 entries = [o for o in venue.open_orders(name) if not o.reduce_only]
-                self._cancel_entries(name, entries)
+                self.strangers.cancel(name, entries)
                 if entries or venue.account(name).positions:
                     return
             if reading == 0:
@@ -570,14 +518,6 @@ class Sweep:
         data = document(Control(state=Halt.HALTED, why=why, by="risk", since=self.engine.now()))
         self.engine.store.batch([Replace("control", CONTROL_ID, data | {"summary": f"HALTED: {why}"}, version)])
         self.engine.announce(EventKind.HALTED, why)
-
-    def _cancel_entries(self, name: str, entries: list[RestingOrder], why: str = "flatten") -> None:
-        """Cancel what could still open a position, whoever placed it."""
-        for market in dict.fromkeys(order.market for order in entries):
-            ids = tuple(order.order_id for order in entries if order.market == market)
-            tag = f"{why}:{name}:{market}"
-            self.book.path.perform(CancelOrders(name, market, order_ids=ids), trade_id=tag, claim=lambda _: [])
-            self.done.append(f"cancelled {len(ids)} entries of {name}")
 
 
 Plan = tuple[list[Part], Document]

@@ -95,7 +95,7 @@ class Limits(BaseModel):
     day_loss_reducing_percent: D = Field(D("5"), gt=0)
     day_loss_flatten_percent: D = Field(D("10"), gt=0)
     foreign: Literal["stop", "close", "ignore"] = "stop"
-    """A position nobody recorded: stop entries there until a person decides, close it, or leave it."""
+    """A position or order nobody recorded: call a person, close or cancel it, or only warn. It keeps entries out."""
     sweep_every_seconds: int = Field(0, ge=0, le=40)
     """Between two sweeps open trades are judged again this often, by account states alone. 0: once a minute."""
     emergency_ratio: D = Field(D("1.5"), gt=1)
