@@ -88,6 +88,7 @@ def ways_table() -> str:
         ("a fixed address", bill(replace(one, static_egress=True)), " --static-egress"),
         ("live: fixed address, `webhook` and `execute` warm", bill(live), " --live"),
         ("live, nothing kept warm", bill(replace(live, warm=())), " --live --warm none"),
+        ("open trades judged each 5 s, at all times", bill(replace(one, sweep_every_seconds=5)), " --sweep-every 5"),
         (f"paper, from {later} on", bill(one, on=later), f" --on {later}"),
     ]
     for text, made, words in ways:

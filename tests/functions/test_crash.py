@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -29,6 +31,8 @@ from twinleg.simulate.crash_page import page, verdict
 from twinleg.simulate.crash_run import EQUITY_USD, Liquidated
 
 D = Decimal
+REAL = Path(__file__).parents[3] / "shared" / "data" / "dev" / "candles"
+"""Recordings that are not part of the product: an extra where they are at hand."""
 START = datetime(2025, 1, 6, 12, tzinfo=UTC)
 
 
@@ -67,6 +71,13 @@ def test_no_guarded_position_is_liquidated_where_bare_ones_are(fall: DayRuns) ->
     assert "no position reached liquidation" in verdict([fall])
 
 
+def test_where_no_trade_was_made_nothing_is_claimed(fall: DayRuns) -> None:
+    refused = [
+        replace(r, guarded=replace(r.guarded, trades=[], refused=Counter(depth=n))) for n, r in enumerate(fall.runs, 2)
+    ]
+    assert verdict([replace(fall, runs=refused)]) == "No trade was made, so that nothing is shown. Refused: depth 5."
+
+
 def test_what_the_hedge_cost_adds_up_to_the_difference_it_made(fall: DayRuns) -> None:
     """Both runs trade the same main legs, so the two curves end apart by the hedge's net cost (and by slippage)."""
     for run in fall.runs:
@@ -88,6 +99,9 @@ def test_a_gap_past_stop_and_liquidation_at_once_is_listed_with_the_jump() -> No
     [run] = one.runs
     [row] = run.guarded.liquidated
     assert row.jumped and not run.without_jump
+    first = [next(at for at, equity in c if equity < 19_960) for c in (run.alone.curve, run.bare.curve)]
+    assert len(set(first)) == 1, "the curves are of the same moments"
+    assert [at for at, _ in run.guarded.curve] == [at for at, _ in run.alone.curve] == [at for at, _ in run.bare.curve]
     assert row.stop_price is not None and row.liquidation_price is not None
     assert row.mark_before > row.stop_price > row.liquidation_price > row.mark_after
     said = as_json([one])
@@ -194,9 +208,34 @@ def test_the_command_prints_json_and_writes_the_page(tmp_path: Path, capsys: Any
     assert text.count("<svg") == 2 and "no position reached liquidation" in text and "http" not in text
 
 
+def test_a_liquidation_that_a_stop_had_time_to_prevent_is_printed_and_fails_the_command(tmp_path: Path, capsys: Any):
+    path = written(tmp_path / "btc.csv", day_of((-0.30, 0.0), quiet=30).candles)
+    report = tmp_path / "crash.html"
+    assert main(["crash", "--market", str(path), "--hours", "1", "--leverage", "5", "--out", str(report)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    [listed] = [line for line in lines if line.startswith("liquidated: 5x, BTC 2025-01-06: ")]
+    assert ": mark 87254 -> 79814, no stop rested, liquidation 81011: NO JUMP" in listed
+    assert any("1 liquidated, 1 of them WITHOUT a jump" in line for line in lines)
+    assert lines[-1] == f"wrote {report}"
+
+
+def test_the_deepest_hour_of_a_real_crash(tmp_path: Path) -> None:
+    """ETH on 2021-05-19, where the recording is at hand."""
+    for path in REAL.glob("binance_um_eth_1m_202105*.csv.gz"):
+        [day] = days_of_file(path, "ETH", 60, 1)
+        [run] = ran(day, 10).runs
+        assert day.fall_percent > 40 and run.guarded.points_per_candle >= 20
+        assert run.guarded.trades and run.bare.liquidated and not run.without_jump
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
+        (["--days", "2"], "--days is about a file of candles: --market FILE is missing"),
+        (["--coin", "ETH"], "--coin is about a file of candles"),
+        (["--from", "2025-01-02"], "--from is about a file of candles"),
+        (["--from", "2025-01-02", "--to", "2025-01-09"], "--from and --to must be at most 72 hours apart, were 168"),
+        (["--out", "/"], "--out: / cannot be written: Is a directory"),
         (["--hours", "100"], "--hours must be at most 72"),
         (["--coin", "NOPE"], "--coin must be a coin"),
         (["--stop", "100"], "--stop must be above 0 and below 100"),

@@ -239,6 +239,12 @@ def test_without_the_right_word_nothing_is_signed(world, doctor, monkeypatch, wo
     assert w.control.ledger() == before
 
 
+@pytest.mark.parametrize("option", ["--only", "--market", "--confirm"])
+def test_an_option_of_probing_means_nothing_without_it(option, capsys):
+    assert main(["doctor", option, "testnet"]) == 2
+    assert f"{option} is for doctor --probe-testnet" in capsys.readouterr().err
+
+
 def test_it_refuses_while_trading_is_enabled_or_anything_is_held(world, doctor):
     w = world()
     w.alert("buy", "a1")

@@ -19,8 +19,10 @@ from twinleg.cli import main
 from twinleg.cost.model import (
     FUNCTIONS,
     GROUPS,
+    LAST_TURN_SECONDS,
     LEVERS,
     LIVE_WARM,
+    SWEEP_EVERY_SECONDS_MAX,
     Plan,
     bill,
     calls,
@@ -32,7 +34,9 @@ from twinleg.cost.model import (
     with_warm_default,
 )
 from twinleg.domain.errors import BadInput
+from twinleg.engine import between
 from twinleg.engine.books import LINES_MAX
+from twinleg.risk.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra/terraform"
@@ -139,7 +143,7 @@ def test_live_has_the_fixed_address_whatever_is_said() -> None:
 def test_a_multi_region_doubles_what_firestore_costs() -> None:
     one, two = bill(Plan(100, 10)), bill(Plan(100, 10, region_multi=True))
     for key in ("reads", "writes", "storage"):
-        assert two.line(key).usd == 2 * one.line(key).usd > 0
+        assert abs(two.line(key).usd - 2 * one.line(key).usd) < Decimal("1e-20") < one.line(key).usd
     assert two.line("cpu").usd == one.line("cpu").usd
 
 
@@ -177,6 +181,20 @@ def test_every_price_has_a_line_a_source_and_a_group_with_a_lever() -> None:
 def test_counts_are_of_every_kind_of_work() -> None:
     asked = {work for call in calls(Plan(1, 1), prices().assumed) for work in call.parts}
     assert asked == {*operations().work, "sweep, a further document"}
+
+
+def test_faster_than_a_minute_keeps_one_instance_running_and_costs_no_document() -> None:
+    assert LAST_TURN_SECONDS == between.LAST_TURN_SECONDS
+    assert Limits.model_fields["sweep_every_seconds"].metadata[1].le == SWEEP_EVERY_SECONDS_MAX
+    slow, fast = bill(Plan(1, 1)), bill(Plan(1, 1, sweep_every_seconds=5))
+    assert fast.seconds("risk") == 45 > slow.seconds("risk")
+    for key in ("reads", "writes", "requests", "storage"):
+        assert fast.line(key).quantity == slow.line(key).quantity
+    more = fast.line("cpu").quantity - slow.line("cpu").quantity
+    assert 43 * 43_200 < more < 45 * 43_200
+    assert "sweep_every_seconds 0" in fast.lever and "sweep_every_seconds" not in slow.lever
+    assert bill(Plan(1, 0, sweep_every_seconds=5)).usd == bill(Plan(1, 0)).usd, "with nothing open it ends at once"
+    assert [Plan(1, 1, sweep_every_seconds=s).turns for s in (0, 5, 20, 40)] == [0, 9, 2, 1]
 
 
 def test_numbers_stay_as_they_were_written() -> None:
@@ -267,6 +285,7 @@ def test_what_cannot_work_is_said(run: Callable[..., tuple[int, str, str]]) -> N
         (["--markets", "1", "--positions", "1", "--warm", "webhook,"], "--warm must be functions joined by commas"),
         (["--markets", "1", "--positions", "1", "--on", "soon"], "must be a day as YYYY-MM-DD, was 'soon'"),
         (["--positions", "1"], "--markets"),
+        (["--markets", "1", "--positions", "1", "--sweep-every", "41"], "sweep_every must be 0 to 40, was 41"),
     ],
 )
 def test_what_is_refused_names_the_field_the_value_and_the_limit(

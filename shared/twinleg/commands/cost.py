@@ -28,6 +28,10 @@ def add(commands: Any) -> None:
         "--warm", default=None, metavar="NAMES", help="functions kept warm, as webhook,execute, or none (the default)"
     )
     cost.add_argument("--static-egress", action="store_true", help="one fixed address towards the venue")
+    cost.add_argument(
+        "--sweep-every", type=_whole, default=0, metavar="SECONDS",
+        help="open trades are judged this often between two sweeps (sweep_every_seconds), and something is always open",
+    )  # fmt: skip
     cost.add_argument("--region-multi", action="store_true", help="Firestore in a multi-region")
     cost.add_argument("--on", type=_day, default=None, metavar="DAY", help="prices of this day (default: the file's)")
     cost.add_argument("--json", action="store_true", help="machine-readable output")
@@ -69,6 +73,7 @@ def _cost(arguments: Arguments) -> int:
         live=arguments.live,
         static_egress=arguments.static_egress,
         region_multi=arguments.region_multi,
+        sweep_every_seconds=arguments.sweep_every,
     )
     made = bill(with_warm_default(plan, _warm(arguments.warm)), on=arguments.on)
     if arguments.json:
@@ -87,6 +92,7 @@ def _as_json(made: Bill) -> dict[str, Any]:
             "markets": plan.markets, "positions": plan.positions, "accounts": plan.accounts,
             "trades_per_day": plan.trades, "alerts_per_day": plan.alerts, "live": plan.live, "warm": list(plan.warm),
             "fixed_address": plan.fixed_address, "region_multi": plan.region_multi,
+            "sweep_every_seconds": plan.sweep_every_seconds,
         },
         "prices_dated": made.prices.dated.isoformat(),
         "prices_on": made.on.isoformat(),
@@ -140,7 +146,9 @@ MARKS = {"official": "", "secondary": "second hand", "general knowledge": "not l
 
 def _title(made: Bill) -> str:
     plan = made.plan
-    extras = [word for word, there in (("live", plan.live), ("multi-region", plan.region_multi)) if there]
+    judged = f"judged every {plan.sweep_every_seconds} s"
+    words = (("live", plan.live), ("multi-region", plan.region_multi), (judged, plan.turns > 0))
+    extras = [word for word, there in words if there]
     warm = f"warm: {', '.join(plan.warm)}" if plan.warm else "nothing kept warm"
     counts = f"{plan.markets:,} markets, {plan.positions:,} positions, {plan.accounts} accounts"
     each_day = f"{plan.trades} trades and {plan.alerts} alerts a day"

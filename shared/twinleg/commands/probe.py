@@ -24,6 +24,14 @@ def add_options(doctor: Any) -> None:
     doctor.add_argument("--confirm", default="", metavar="NETWORK", help="with --probe-testnet: typed beforehand")
 
 
+def asked(arguments: Arguments) -> bool:
+    """Whether the venue is to be asked. BadInput for an option that would mean nothing without."""
+    for name in ("only", "market", "confirm"):
+        if getattr(arguments, name) and not arguments.probe_testnet:
+            raise BadInput(f"--{name} is for doctor --probe-testnet")
+    return bool(arguments.probe_testnet)
+
+
 def probe(arguments: Arguments) -> int:
     """Say what will be done, be told to, ask, and print what was answered."""
     from twinleg.embedded.probing import bench_for, chosen, plan_of, refuse_unless_safe, run, switches_told

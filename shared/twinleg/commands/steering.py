@@ -105,7 +105,7 @@ def _close(arguments: Arguments) -> int:
 def _doctor(arguments: Arguments) -> int:
     from twinleg.embedded.doctor import examine
 
-    if arguments.probe_testnet:
+    if probe.asked(arguments):
         return probe.probe(arguments)
     findings = examine(system_of(arguments))
     if arguments.json:

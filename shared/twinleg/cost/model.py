@@ -27,6 +27,8 @@ LIVE_WARM = ("webhook", "execute")
 MARKETS_MAX, POSITIONS_MAX, ACCOUNTS_MAX, PER_DAY_MAX = 10_000, 1_000_000, 10_000, 1_000_000
 INGEST_SECONDS_MAX = 55
 """The time limit of ingest and risk in infra/terraform: they end before the next minute."""
+SWEEP_EVERY_SECONDS_MAX, LAST_TURN_SECONDS = 40, 45
+"""Of ``sweep_every_seconds``: between two sweeps open trades are judged so often, the last time this long after one."""
 ZERO = Decimal(0)
 
 
@@ -45,6 +47,8 @@ class Plan:
     warm: tuple[str, ...] = ()
     static_egress: bool = False
     region_multi: bool = False
+    sweep_every_seconds: int = 0
+    """Between two sweeps, while anything is open; counted as if it always were. 0: never."""
 
     def __post_init__(self) -> None:
         _within("markets", self.markets, 1, MARKETS_MAX)
@@ -52,6 +56,7 @@ class Plan:
         _within("accounts", self.accounts, 2, ACCOUNTS_MAX)
         _within("trades_per_day", self.trades, 0, PER_DAY_MAX)
         _within("alerts_per_day", self.alerts, 0, PER_DAY_MAX)
+        _within("sweep_every", self.sweep_every_seconds, 0, SWEEP_EVERY_SECONDS_MAX)
         unknown = [name for name in self.warm if name not in FUNCTIONS]
         if unknown:
             raise BadInput(f"warm must name functions ({', '.join(FUNCTIONS)}), was {unknown[0]!r}")
@@ -65,6 +70,12 @@ class Plan:
     @property
     def alerts(self) -> int:
         return self.trades if self.alerts_per_day is None else self.alerts_per_day
+
+    @property
+    def turns(self) -> int:
+        """How often open trades are judged between two sweeps."""
+        every = self.sweep_every_seconds
+        return LAST_TURN_SECONDS // every if every and self.positions else 0
 
     @property
     def fixed_address(self) -> bool:
@@ -109,6 +120,8 @@ class Prices:
 
 FURTHER_DOCUMENT = {"reads": Decimal(1), "writes": Decimal(1), "store_calls": Decimal(2)}
 """Of an account's book, which is measured with one document; few desks are large enough to need another."""
+A_TURN = {"venue_calls": Decimal(1)}
+"""Of each account, between two sweeps: its state is read and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +136,8 @@ class Operations:
 
     def of(self, work: str) -> Mapping[str, Decimal]:
         """What one piece of work uses."""
-        return FURTHER_DOCUMENT if work == "sweep, a further document" else self.work[work]
+        known = {"sweep, a further document": FURTHER_DOCUMENT, "between sweeps, an account": A_TURN}
+        return known.get(work) or self.work[work]
 
 
 def _text(name: str) -> str:
@@ -180,6 +194,8 @@ class Call:
     count: int
     parts: Mapping[str, Decimal]
     """Piece of work → how many of it are in one call."""
+    seconds_min: int = 0
+    """It stays in its invocation so long, whatever it does."""
 
     def uses(self, measured: Operations, name: str) -> Decimal:
         """How much of *name* one call uses."""
@@ -187,7 +203,7 @@ class Call:
 
     def seconds(self, measured: Operations, assumed: Mapping[str, Decimal]) -> Decimal:
         """How long one call takes: our own time as measured, and one network call after another."""
-        return (
+        took = (
             self.uses(measured, "cpu_seconds")
             + self.uses(measured, "slept_seconds")
             + self.uses(measured, "store_calls") * assumed["store_call_seconds"]
@@ -195,6 +211,7 @@ class Call:
             + self.uses(measured, "venue_calls") * assumed["venue_call_seconds"]
             + self.parts.get("sweep, a position", ZERO) * assumed["position_seconds"]
         )
+        return max(took, Decimal(self.seconds_min))
 
 
 def calls(plan: Plan, assumed: Mapping[str, Decimal]) -> list[Call]:
@@ -211,6 +228,8 @@ def calls(plan: Plan, assumed: Mapping[str, Decimal]) -> list[Call]:
         "sweep, a position": Decimal(plan.positions),
         "sweep, a changed position": changed,
     }
+    if plan.turns:
+        sweep["between sweeps, an account"] = Decimal(plan.turns * plan.accounts)
     return [
         Call("ingest", MINUTES, {"ingest": one, "ingest, a market": Decimal(plan.markets)}),
         Call("signal", max(0, MINUTES * plan.markets - signals), {"candle": one}),
@@ -219,7 +238,7 @@ def calls(plan: Plan, assumed: Mapping[str, Decimal]) -> list[Call]:
         Call("signal", alerts, {"alert": one}),
         Call("execute", trades, {"open": one}),
         Call("execute", trades, {"close": one}),
-        Call("risk", MINUTES, sweep),
+        Call("risk", MINUTES, sweep, plan.turns * plan.sweep_every_seconds),
     ]
 
 
@@ -376,7 +395,8 @@ class Bill:
     def lever(self) -> str:
         """What would lower the bill most."""
         group, usd = self.dearest
-        return f"{group}, {money(usd)} of {money(self.usd)}: {LEVERS[group]}"
+        looped = self.plan.turns and group == "running the functions"
+        return f"{group}, {money(usd)} of {money(self.usd)}: {LOOPED if looped else LEVERS[group]}"
 
     def seconds(self, function: str) -> Decimal:
         """How long the longest call of a function takes."""
@@ -408,6 +428,7 @@ LEVERS = {
     "building and keeping images": "deploy less often, or build on the default machine (2,500 minutes free)",
     "schedules": "none: two are needed and three are free",
 }
+LOOPED = "sweep_every_seconds 0: the sweep then ends at once, and the stops at the venue remain"
 
 
 def bill(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
 from rich.table import Table
 
+from twinleg.domain.money import cents
 from twinleg.embedded.charts import Line, Threshold, line_chart, seconds, tag
 from twinleg.embedded.report_style import STYLE
 from twinleg.embedded.report_table import card, signed
@@ -16,9 +18,14 @@ from twinleg.simulate.crash_run import Curve, Liquidated
 TITLE = "Crash report"
 WHO = (("hedged", "main"), ("unhedged", "both"), ("no stop", "third"))
 HEADINGS = (
-    "leverage", "trades", "refused", "liquidated: hedged, unhedged, no stop",
-    "kept at worst, %", "kept at the end, %", "hedge: fees", "funding", "given up", "gained", "net cost, USD",
+    "", "trades", "liquidated", "kept at worst, %", "kept at the end, %",
+    "fees", "funding", "given up", "gained", "net cost", "refused",
 )  # fmt: skip
+COLUMNS_NOTE = (
+    "Liquidated, at worst and at the end: hedged / unhedged with the same stop / unhedged without. The hedge’s own, "
+    "in USD: fees, funding paid, what it gave up where its main leg was right, what it gained where that was wrong. "
+    "Its net cost is fees + funding + given up − gained."
+)
 
 
 def table(days: Sequence[DayRuns]) -> Table:
@@ -56,25 +63,25 @@ def verdict(days: Sequence[DayRuns]) -> str:
     said = as_json(days)
     trades, count = said["guarded_trades"], said["guarded_liquidations"]
     beyond = said["guarded_liquidations_without_jump"]
+    if not trades:
+        refused = _refused([run for one in days for run in one.runs])
+        return f"No trade was made, so that nothing is shown. Refused: {refused or 'none'}."
     if not count:
         return (
             f"{trades} guarded trades: no position reached liquidation. "
             f"Without a stop {said['without_stop_liquidations']} of the same main legs did."
         )
     if not beyond:
-        return (
-            f"{trades} guarded trades: {count} liquidated, each by a mark that jumped past stop and liquidation at once"
-        )
-    return f"{trades} guarded trades: {count} liquidated, {beyond} of them WITHOUT such a jump"
+        return f"{trades} guarded trades: {count} liquidated, each by a mark that jumped past its stop and liquidation."
+    return f"{trades} guarded trades: {count} liquidated, {beyond} of them WITHOUT a jump past stop and liquidation."
 
 
 def page(days: Sequence[DayRuns]) -> str:
     """The report as one HTML page without anything from elsewhere."""
-    rows = [row for one in days for run in one.runs for row in run.guarded.liquidated]
     body = (
         tag("h1", TITLE)
         + tag("p", escape(verdict(days)), class_="lead")
-        + _exceptions(rows)
+        + _exceptions(exceptions(days))
         + "".join(_day(one) for one in days)
         + _footer()
     )
@@ -86,10 +93,20 @@ def page(days: Sequence[DayRuns]) -> str:
     )
 
 
-def _exceptions(rows: Sequence[Liquidated]) -> str:
+def exceptions(days: Sequence[DayRuns]) -> list[str]:
+    """Every liquidation of a guarded position, with the jump."""
+    return [
+        f"{run.leverage}x, {one.day.name}: {row.words}"
+        for one in days
+        for run in one.runs
+        for row in run.guarded.liquidated
+    ]
+
+
+def _exceptions(rows: Sequence[str]) -> str:
     if not rows:
         return ""
-    listed = "".join(tag("li", tag("span", escape(row.words))) for row in rows)
+    listed = "".join(tag("li", tag("span", escape(row))) for row in rows)
     return card("Guarded positions that were liquidated", "", tag("ul", listed))
 
 
@@ -98,7 +115,7 @@ def _day(one: DayRuns) -> str:
     badge = (
         tag("span", "synthetic, made from a seed: not a market", class_="badge synthetic")
         if day.synthetic
-        else tag("span", "real candles", class_="badge real")
+        else tag("span", "candles of a file", class_="badge real")
     )
     head = tag("header", tag("h2", escape(day.name)) + badge)
     span = (seconds(day.start), seconds(day.candles[-1].closed_at))
@@ -128,26 +145,36 @@ def _run(name: str, run: Run, span: tuple[float, float]) -> str:
 
 
 def _table(runs: Sequence[Run]) -> str:
-    head = "".join(tag("th", escape(text), class_="n") for text in HEADINGS)
-    rows = "".join(tag("tr", "".join(tag("td", escape(text), class_="n") for text in _cells(run))) for run in runs)
-    whole = tag("table", tag("thead", tag("tr", head)) + tag("tbody", rows))
-    return card(
-        "In numbers", "Hedged / unhedged with the same stop / unhedged without.", tag("div", whole, class_="table")
-    )
+    head = "".join(tag("th", escape(text), class_=_align(text)) for text in HEADINGS)
+    rows = (zip(HEADINGS, _cells(run), strict=True) for run in runs)
+    body = (tag("tr", "".join(tag("td", escape(text), class_=_align(name)) for name, text in row)) for row in rows)
+    whole = tag("table", tag("thead", tag("tr", head)) + tag("tbody", "".join(body)))
+    return card("In numbers", COLUMNS_NOTE, tag("div", whole, class_="table"))
+
+
+def _align(heading: str) -> str:
+    return "" if heading == "refused" else "n"
 
 
 def _cells(run: Run) -> list[str]:
-    cost, refused = run.hedge, ", ".join(f"{code} {count}" for code, count in run.guarded.refused.most_common())
+    cost = run.hedge
     ends = [worst_and_end(curve) for curve in _curves(run)]
     return [
         f"{run.leverage}x",
         str(len(run.guarded.trades)),
-        refused or "0",
         " / ".join(str(len(rows)) for rows in _liquidated(run)),
         " / ".join(f"{worst:.2f}" for worst, _ in ends),
         " / ".join(f"{end:.2f}" for _, end in ends),
-        *(signed(amount) for amount in (cost.fees, cost.funding, cost.given_up, cost.gained, cost.net)),
+        *(f"{cents(amount, 2):f}" for amount in (cost.fees, cost.funding, cost.given_up, cost.gained)),
+        signed(cost.net),
+        _refused([run]) or "none",
     ]
+
+
+def _refused(runs: Sequence[Run]) -> str:
+    """How often each reason refused an entry, the most frequent first."""
+    codes = sum((run.guarded.refused for run in runs), Counter[str]())
+    return ", ".join(f"{code} {count}" for code, count in codes.most_common())
 
 
 def _footer() -> str:
@@ -155,5 +182,5 @@ def _footer() -> str:
         "footer",
         "Paper venue, each minute walked in at least 22 points. The entry caps and the day’s breakers are lifted so "
         "that trades go on, and the gate’s demand that a stop be three recent minutes’ ranges away too: it would have "
-        "kept the desk out of most of this. A hedge’s cost counts what it gave up while its main leg was right.",
+        "kept the desk out of most of this.",
     )

@@ -28,6 +28,7 @@ from twinleg.bootstrap import Once, System, account_addresses, paper_key, paper_
 from twinleg.domain.candles import MINUTE, ms_from_utc, utc_from_ms
 from twinleg.domain.control import Halt
 from twinleg.domain.errors import InvariantBroken, Unavailable
+from twinleg.domain.money import plain
 from twinleg.domain.trades import Trade
 from twinleg.embedded.replay import alert_json, settings_text
 from twinleg.embedded.report_data import Ending, ending
@@ -101,12 +102,13 @@ class Liquidated:
 
     @property
     def words(self) -> str:
-        stop = f"stop {self.stop_price:f}" if self.stop_price is not None else "no stop rested"
+        stop = f"stop {plain(self.stop_price)}" if self.stop_price is not None else "no stop rested"
         way = "jumped past stop and liquidation" if self.jumped else "NO JUMP"
-        liquidation = "none" if self.liquidation_price is None else f"{self.liquidation_price:.6g}"
+        liquidation = "none" if self.liquidation_price is None else plain(Decimal(f"{self.liquidation_price:.6g}"))
         return (
-            f"{self.at:%Y-%m-%d %H:%M:%S}.{self.at.microsecond // 1000:03d} {self.account} {self.size:f} {self.coin}: "
-            f"mark {self.mark_before:f} -> {self.mark_after:f}, {stop}, liquidation {liquidation}: {way}"
+            f"{self.at:%Y-%m-%d %H:%M:%S}.{self.at.microsecond // 1000:03d} {self.account} {plain(self.size)} "
+            f"{self.coin}: mark {plain(self.mark_before)} -> {plain(self.mark_after)}, {stop}, "
+            f"liquidation {liquidation}: {way}"
         )
 
 
@@ -233,7 +235,7 @@ class _CrashSystem(System):
 
 
 Curve = list[tuple[datetime, Decimal]]
-"""Equity of both accounts together after each minute."""
+"""Equity of both accounts together in each minute, at the time at which alerts come."""
 
 
 @dataclass(slots=True)
@@ -288,9 +290,9 @@ class Desk:
             self._call("ingest")
             self._call("risk")
             self._to(at + ALERT_AFTER)
+            curve.append((at + ALERT_AFTER, self.stage.equity_usd(self.stage.names)))
             for action in actions_at(minute, self.day, total):
                 self._alert(action, f"{action}-{minute}")
-            curve.append((at, self.stage.equity_usd(self.stage.names)))
             progress(minute, total)
         store = self.system.store
         trades = [Trade.model_validate(t.data) for t in store.query("trades", order_by="created_at")]
@@ -379,7 +381,7 @@ def unhedged(day: CrashDay, trades: list[Trade], points: int = PATH_POINTS, *, s
     done = Alone(stage.liquidated)
     events = sorted(_events(day, trades, stop), key=lambda event: event[0])
     for minute in range(1, day.minutes):
-        at = day.start + minute * MINUTE
+        at = day.start + minute * MINUTE + ALERT_AFTER
         while events and events[0][0] <= at:
             when, do = events.pop(0)
             stage.advance_to(when)

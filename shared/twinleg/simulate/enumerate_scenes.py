@@ -386,7 +386,7 @@ def scene_of(group: str, name: str) -> Scene:
     """One scene by name; BadInput lists them."""
     found = {scene.name: scene for scene in scenes(group)}
     if name not in found:
-        raise BadInput(f"--case: {name!r} is no scene of {group}; there are {', '.join(found)}")
+        raise BadInput(f"{name!r} is no scene of {group}; there are {', '.join(found)}")
     return found[name]
 
 
