@@ -142,7 +142,7 @@ def hedge_effectiveness(trade: Trade) -> Decimal | None:
 
 
 def order_page(trade: Trade, leg: Leg, order: PlacedOrder) -> Document:
-    """An order: what was wanted, the action that carried it, its fills and what became of it. Its trade is read back."""
+    """An order: what was wanted, the action that carried it, its fills and its end. Its trade is read back."""
     state, reason = _order_state(trade, order)
     trigger = f" at {plain(order.trigger_price)}" if order.trigger_price else ""
     filled = f" at {_price(order.filled_price)}" if order.filled_size else ""
