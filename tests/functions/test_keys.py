@@ -12,7 +12,7 @@ from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.errors import BadInput
 from twinleg.domain.trades import TradeState
 from twinleg.engine.keys import keys_expire_at, note_key, own_key
-from twinleg.engine.ports import Merge, SignerRole
+from twinleg.engine.ports import Merge, SignerRole, Steps
 
 
 def notes(w, role):
@@ -107,3 +107,25 @@ def expire(w: Any, role: SignerRole, after: timedelta) -> None:
     address = w.system.venues.of("main").signer("main", role)
     agents = w.server.venue.engine.state.agents
     agents[address] = replace(agents[address], valid_until_ms=ms_from_utc(w.system.clock.now() + after))
+
+
+def test_a_key_that_came_after_the_gate_asked_is_asked_about_before_the_entry(world):
+    """Replaced while the trade was approved and nothing was sent: the new key expires before the trade has to end."""
+    w = world()
+    replaced = []
+
+    def step(_: int, name: str) -> None:
+        if not replaced and name.startswith("store.batch") and "control/trading" in name and name.endswith("done"):
+            replaced.append(name)
+            expire(w, SignerRole.EXECUTE, timedelta(minutes=5))
+            [own] = notes(w, "execute")
+            unasked = {field: value for field, value in own.data.items() if field != "checked_at"}
+            w.system.store.compare_and_set("signers", own.id, unasked, own.version)
+
+    w.restart(Steps(step))
+    w.alert("buy", "a1")
+    assert replaced and w.trade().state is TradeState.REFUSED
+    assert w.trade().why_closed.startswith("key_expiry: main: the key expires")
+    assert w.position("main") == 0
+    [again] = notes(w, "execute")
+    assert again.data["expires_at"] is not None

@@ -76,6 +76,21 @@ def keys_expire_at(engine: Engine, own: dict[str, Merge]) -> dict[str, datetime 
     return found
 
 
+def own_key_expires_at(engine: Engine, account: str) -> datetime | None:
+    """When the key that signs here now expires, as noted of that very key; of one that nobody noted the venue is asked.
+
+    Keys are replaced while trades are under way, and a new one may live shorter than the one it replaces.
+    """
+    noted = engine.store.get("signers", engine.venues.of(account).signer(account, engine.role))
+    if noted is not None and noted.data.get("checked_at"):
+        expires_at: datetime | None = noted.data["expires_at"]
+        return expires_at
+    asked = own_key(engine, account)
+    engine.store.batch([asked])
+    expires_at = asked.fields["expires_at"]
+    return expires_at
+
+
 def _others(engine: Engine, account: str) -> datetime | None:
     role = _OTHER.get(engine.role, SignerRole.RISK)
     notes = [

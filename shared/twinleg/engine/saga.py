@@ -30,7 +30,7 @@ from twinleg.domain.orders import (
 from twinleg.domain.trades import Leg, PlacedOrder, Trade, TradeState
 from twinleg.engine.closing import Closing, asked_to_leave
 from twinleg.engine.gate_words import gate_saw
-from twinleg.engine.keys import keys_expire_at, own_key
+from twinleg.engine.keys import keys_expire_at, own_key, own_key_expires_at
 from twinleg.engine.legs import (
     confirmed_leg,
     crossing_price,
@@ -186,7 +186,17 @@ class Saga:
         """FRESH and HALT, asked again right before the first order that adds exposure."""
         if control.state is not Halt.ENABLED:
             return "halted", f"trading is {control.state}: {control.why}"
-        return self._no_more(trade)
+        return self._no_more(trade) or self._key_expiry(trade)
+
+    def _key_expiry(self, trade: Trade) -> tuple[str, str] | None:
+        """A key that was replaced since the gate asked may expire before the trade has to end."""
+        until = self.engine.now() + timedelta(seconds=trade.intent.holding_seconds_max)
+        for leg in trade.legs:
+            expires_at = own_key_expires_at(self.engine, leg.account)
+            if expires_at is not None and expires_at < until:
+                text = f"{leg.account}: the key expires {expires_at.isoformat()}, before {until.isoformat()}"
+                return "key_expiry", text
+        return None
 
     def _no_more(self, trade: Trade) -> tuple[str, str] | None:
         """Why an entry that was wanted is wanted no more."""
