@@ -88,6 +88,23 @@ def test_a_close_that_is_one_request_too_many_is_sent_again_only_after_a_while(w
     assert all(wait >= timedelta(seconds=min(2.0**n, 10) / 2) for n, wait in enumerate(waits, 1))
 
 
+def test_entries_of_all_instances_are_counted_together(world):
+    """Each entry is made by a process that has sent nothing yet: what the others sent is known by their approvals."""
+    w = world(also=["ETH", "SOL", "XRP"])
+    w.minutes(2)
+    for coin in ("BTC", "ETH", "SOL"):
+        w.restart()
+        assert w.system.venues.of("main").weight()[0] == 0
+        w.post(alert_json(coin, "buy", w.system.clock.now(), f"{coin} 1"))
+        w.deliver()
+    assert [t.state for t in w.trades()] == [TradeState.OPEN, TradeState.OPEN, TradeState.REFUSED]
+    assert w.trade().why_closed.startswith("request_weight: hyperliquid: weight_last_minute 878 > 720")
+    w.alert("close", "c1")
+    w.system.clock.sleep(61)
+    w.alert("buy", "b1")
+    assert w.trade().state is TradeState.OPEN, w.trade().summary
+
+
 def test_a_desk_of_six_markets_may_enter_two_in_one_minute_and_reverse(world):
     """All functions in one process, as on a laptop: ingest, sweep and entries share what the venue takes a minute."""
     reversing = {"tradingview": {"on_opposite": '"reverse"'}}

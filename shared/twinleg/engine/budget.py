@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twinleg.domain.errors import TwinlegError
-from twinleg.domain.ids import digest_of
+from twinleg.domain.ids import digest_of, venue_of
 from twinleg.engine.system import Engine
 
 BACK_OFF_SECONDS, BACK_OFF_SECONDS_MAX = 2.0, 10.0
+ENTRY_WEIGHT, ACCOUNT_WEIGHT, MARKET_WEIGHT = 320, 75, 22
+"""What an entry weighs, and what a minute's sweep and ingest do for each account and market, as measured."""
+
+
+def weights(engine: Engine, markets: Iterable[str], entries: int) -> dict[str, tuple[int, int]]:
+    """Venue → (weight within the last minute of all our processes together, what it takes a minute).
+
+    What each spent itself only it knows. Of them all it is known what they do each minute, and how many *entries* were
+    approved in the last one; the greater of both counts.
+    """
+    desk, found = engine.desk, dict[str, tuple[int, int]]()
+    for market in markets:
+        venue = engine.venues.market(market)
+        spent, most = venue.weight()
+        accounts = sum(engine.venues.of(name).name == venue.name for name in desk.accounts)
+        listed = sum(venue_of(m) == venue.name for p in desk.markets.values() for m in {p.market, p.hedge_market})
+        known = entries * ENTRY_WEIGHT + accounts * ACCOUNT_WEIGHT + listed * MARKET_WEIGHT
+        found[venue.name] = max(spent, known), most
+    return found
 
 
 def back_off_seconds(times: int, *what: str) -> float:

@@ -12,7 +12,7 @@ from twinleg.domain.ids import account_market
 from twinleg.domain.money import ZERO
 from twinleg.domain.orders import AccountState, Purpose
 from twinleg.domain.trades import BETWEEN_LEGS, ENDED, Leg, Trade, TradeState
-from twinleg.engine.budget import requests_left
+from twinleg.engine.budget import requests_left, weights
 from twinleg.engine.legs import venue_of
 from twinleg.engine.orderpath import FINAL_MARGIN, ActionRecord, ActionState, OrderPath
 from twinleg.engine.pages import UNSWEPT
@@ -22,6 +22,7 @@ from twinleg.engine.system import Engine
 from twinleg.risk.gate import Book
 from twinleg.risk.margin import initial_margin_usd
 
+MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
 DAY_SECONDS = 86_400
 
@@ -39,7 +40,7 @@ def survey(
     main, hedge = trade.legs
     now = engine.now()
     promises = _promises(engine, trade)  # before the accounts: what is filled meanwhile counts twice, never not at all
-    weights = {venue_of(engine, leg).name: venue_of(engine, leg).weight() for leg in trade.legs}
+    spent = weights(engine, (main.market, hedge.market), desk.since(desk.entries, now, MINUTE_SECONDS))
     found = {leg.account: venue_of(engine, leg).account(leg.account) for leg in trade.legs}
     states = {name: _less_promised(state, promises) for name, state in found.items()}
     return Book(
@@ -69,7 +70,7 @@ def survey(
         unresolved=unresolved,
         keys_expire_at=keys,
         range_percent=trade.intent.range_percent,
-        weights=weights,
+        weights=spent,
         requests_left=requests_left(engine, main.account) | requests_left(engine, hedge.account),
     )
 

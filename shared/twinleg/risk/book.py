@@ -61,7 +61,7 @@ class Book:
     range_percent: Decimal | None
     """The recent one-minute range in per cent of price."""
     weights: Mapping[str, tuple[int, int]]
-    """venue → (weight of this process's requests within the last minute, what it takes a minute; 0: no limit)."""
+    """venue → (weight of our requests within the last minute, what it takes a minute; 0: no limit)."""
     requests_left: Mapping[str, int | None]
     """By account; None: its venue counts none. An account that is not in it is refused."""
 

@@ -76,7 +76,7 @@ class Limits(BaseModel):
     limit_order_seconds_max: int = Field(20, ge=1, le=45)
     action_expiry_seconds: int = Field(15, ge=5, le=60)
     request_weight_percent_max: int = Field(60, ge=1, le=100)
-    """Of what a venue takes of this process in a minute: with more spent already nothing is entered."""
+    """Of what a venue takes of us in a minute: with more spent already nothing is entered."""
     requests_left_min: int = Field(1000, ge=0)
     """Of an account's requests: with fewer left nothing is entered. Closes and cancels may use them all."""
     # protection
