@@ -82,12 +82,12 @@ def own_key_expires_at(engine: Engine, account: str) -> datetime | None:
     Keys are replaced while trades are under way, and a new one may live shorter than the one it replaces.
     """
     noted = engine.store.get("signers", engine.venues.of(account).signer(account, engine.role))
-    if noted is not None and noted.data.get("checked_at"):
-        expires_at: datetime | None = noted.data["expires_at"]
-        return expires_at
-    asked = own_key(engine, account)
-    engine.store.batch([asked])
-    expires_at = asked.fields["expires_at"]
+    fields = noted.data if noted is not None else {}
+    if not fields.get("checked_at"):
+        asked = own_key(engine, account)
+        engine.store.batch([asked])
+        fields = asked.fields
+    expires_at: datetime | None = fields["expires_at"]
     return expires_at
 
 
