@@ -368,7 +368,8 @@ class Trial(Steady):
         if said is SURVIVED:
             subject.survivors.append(mutant)
             self.out.write("\r\033[K" if self.out.isatty() else "")
-            self.out.write(f"{Path(subject.path).relative_to(ROOT)}:{mutant.line}: survived\n")
+            where = f"{Path(subject.path).relative_to(ROOT)}:{mutant.line}"
+            self.out.write(f"{where}: survived, in {mutant.function or 'the module'}\n")
             self.out.writelines(f"    {line}\n" for line in mutant.shown(subject.source))
 
     def note(self, text: str) -> None:

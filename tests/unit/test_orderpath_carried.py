@@ -26,7 +26,7 @@ from twinleg.domain.errors import BadInput, Conflict, InvariantBroken, OutcomeUn
 from twinleg.domain.ids import client_order_id
 from twinleg.domain.orders import AckState, LegRole, OrderKind, OrderRequest, Side
 from twinleg.embedded.replay import settings_text
-from twinleg.engine.budget import requests_left
+from twinleg.engine.budget import requests_left, weights
 from twinleg.engine.orderpath import ALLOTMENT_TRIES, ActionRecord, ActionState, OrderPath, order_report
 from twinleg.engine.pages import action_document
 from twinleg.engine.ports import (
@@ -569,6 +569,15 @@ def test_what_the_want_of_a_trace_proves(desk: Desk, left: dict[str, Any], state
     assert desk.process().outcome(id).state is state
 
 
+def test_a_position_that_the_last_of_many_fills_left_is_no_trace(desk: Desk) -> None:
+    for number in (5, 6, 7, 8):
+        desk.path.outcome(desk.write(entry(order(number)), step=f"filled {number}"))
+        desk.clock.sleep(1)
+    id = desk.left(noop_unanswered=True)
+    desk.expire(id)
+    assert desk.process().outcome(id).state is S.NEVER_RAN and desk.position() == D("0.04")
+
+
 @pytest.mark.parametrize("rests", [True, False])
 @pytest.mark.parametrize("appears", [0, 3])
 def test_an_order_or_a_fill_that_the_final_read_sees_is_a_trace(desk: Desk, rests: bool, appears: int) -> None:
@@ -689,6 +698,43 @@ def test_requests_left_are_those_noted_else_those_the_venue_says(desk: Desk) -> 
     assert requests_left(engine, "main") == {"main": 7}
     desk.line.altered = lambda _: "nonsense"
     assert requests_left(engine, "hedge") == {}
+
+
+def test_the_weight_of_a_minute_is_what_we_spent_or_what_all_instances_are_known_to(desk: Desk) -> None:
+    """Two venues, each with what it holds itself: the accounts, and the markets of either leg, each counted once."""
+    system, far = desk.system, "elsewhere:BTC"
+    second = HyperliquidVenue(
+        network="paper", url="http://127.0.0.1:9", secrets=system.secrets, key_names={}, accounts={}, steps=Steps(),
+        name="elsewhere", channel=desk.line,
+    )  # fmt: skip
+    plan = system.desk.markets[BTC]
+    apart = replace(plan, market="hyperliquid:ETH", hedge_market=far)
+    together = replace(plan, market="hyperliquid:SOL", hedge_market="hyperliquid:SOL")
+    owners = {"main": "hyperliquid", "hedge": "elsewhere", "third": "hyperliquid"}
+    a_desk = replace(
+        system.desk,
+        accounts={name: replace(system.desk.accounts["main"], name=name) for name in owners},
+        markets={p.market: p for p in (plan, apart, together)},
+    )
+    venues = Venues({"hyperliquid": desk.adapter, "elsewhere": second}, owners)
+    engine = Engine(a_desk, desk.clock, system.bus, system.store, venues, SignerRole.EXECUTE, system.memory)
+    quiet = {"hyperliquid": 2 * 75 + 3 * 22, "elsewhere": 75 + 22}
+    assert weights(engine, [BTC, far], 0) == {name: (weight, 1200) for name, weight in quiet.items()}
+    assert weights(engine, [BTC, BTC], 0) == {"hyperliquid": (quiet["hyperliquid"], 1200)}
+    assert weights(engine, [BTC, far], 2) == {name: (weight + 640, 1200) for name, weight in quiet.items()}
+
+
+def test_what_this_process_spent_counts_where_it_is_more(desk: Desk) -> None:
+    adapter = HyperliquidVenue(
+        network="paper", url="http://127.0.0.1:9", secrets=desk.system.secrets, key_names={}, accounts={},
+        steps=Steps(), channel=desk.line, clock=desk.clock,
+    )  # fmt: skip
+    engine = replace(desk.engine(), venues=Venues({"hyperliquid": adapter}, desk.venues.account_venue))
+    assert weights(engine, [BTC], 0) == {"hyperliquid": (2 * 75 + 22, 1200)}
+    while (spent := adapter.weight()[0]) <= 172:
+        adapter.snapshot(BTC)
+    assert weights(engine, [BTC], 0) == {"hyperliquid": (spent, 1200)}
+    assert weights(engine, [BTC], 1) == {"hyperliquid": (2 * 75 + 22 + 320, 1200)}
 
 
 # -- 429 ---------------------------------------------------------------------------------------------

@@ -332,6 +332,13 @@ def test_a_long_hedge_without_leverage_needs_no_room() -> None:
     assert found.hedge.liquidation_distance == 1
 
 
+def test_the_hedges_stop_may_lie_exactly_at_the_allowed_share_of_the_way_to_liquidation() -> None:
+    """A long hedge without leverage, at 3015, is liquidated at zero: 60 % of the way is 1206."""
+    found = sized(intent(Direction.SHORT, hedge_leverage=1, target_percent=D("59.8")))
+    assert (found.hedge.stop_price, found.hedge.leverage) == (D(1206), 1)
+    assert refused(intent(Direction.SHORT, hedge_leverage=1, target_percent=D("59.9"))).code == "hedge_liquidation"
+
+
 # -- the limits that make both smaller -------------------------------------------------------------------
 
 
