@@ -1,6 +1,7 @@
-"""A signer is replaced while its order is on the way: what it signed is decided, and nothing is doubled."""
+"""A signer is replaced or expires while its order is on the way: what it signed is decided, and nothing is doubled."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from twinleg.bootstrap import paper_key, paper_secrets
 from twinleg.domain.candles import ms_from_utc
 from twinleg.domain.trades import ENDED, TradeState
 from twinleg.embedded.runtime import Runtime
-from twinleg.engine.ports import Steps
+from twinleg.engine.ports import SignerRole, Steps
 
 NEW_KEY = "0x" + "22" * 32
 LINES = {
@@ -29,6 +30,15 @@ def replace_key(w: Any, account: str) -> None:
     approve_agent(
         w.server.url, paper_key(account, "owner"), Account.from_key(NEW_KEY).address, "twinleg-execute", nonce=nonce
     )
+
+
+def expire_key(w: Any, account: str) -> None:
+    """The venue's approval of execute's key ends in this moment."""
+    state, key = w.server.venue.engine.state, w.system.venues.of(account).signer(account, SignerRole.EXECUTE)
+    state.agents[key] = replace(state.agents[key], valid_until_ms=state.now_ms - 1)
+
+
+ENDS = {"replaced": replace_key, "expired": expire_key}
 
 
 def give_key(w: Any, account: str) -> None:
@@ -51,20 +61,26 @@ def entries(w: Any, account: str) -> set[int]:
     return {f["oid"] for f in ledger["fills"] if f["user"].lower() == w.address(account) and f["oid"] in opening}
 
 
-@pytest.mark.parametrize(("line", "account"), list(itertools.product(LINES, ("main", "hedge"))))
-def test_a_key_that_is_replaced_in_the_middle_of_an_order_doubles_nothing(world, line, account):
+@pytest.mark.parametrize(
+    ("end", "line", "account"),
+    [
+        *itertools.product(["replaced"], LINES, ("main", "hedge")),
+        *itertools.product(["expired"], list(LINES)[:2], ["main"]),
+    ],
+)
+def test_a_key_that_ends_in_the_middle_of_an_order_doubles_nothing(world, end, line, account):
     w = world()
     steps: list[str] = []
     if LINES[line]:
         w.fault(address=w.address(account), action="order", count=1, **LINES[line])
 
-    def replaced(_: int, name: str) -> None:
+    def ends(_: int, name: str) -> None:
         if name == "hyperliquid.exchange" and len(steps) < 2 and sent(w, account):
             steps.append(name)
             if len(steps) == (2 if LINES[line] else 1):  # immediately after it was sent, or before
-                replace_key(w, account)
+                ENDS[end](w, account)
 
-    w.restart(Steps(replaced))
+    w.restart(Steps(ends))
     w.alert("buy", "a1")
     assert len(steps) == 2
     w.minutes(3)
@@ -80,6 +96,8 @@ def test_a_key_that_is_replaced_in_the_middle_of_an_order_doubles_nothing(world,
     undecided = [a for s in ("written", "arrived") for a in w.system.store.query("actions", {"state": s})]
     assert undecided == []
 
+    if end == "expired":
+        replace_key(w, account)
     give_key(w, account)
     w.alert("close", "a2")
     w.alert("sell", "a3")
