@@ -208,6 +208,7 @@ def test_the_command_says_what_it_will_do_asks_and_prints_the_words_and_what_the
     text = " ".join(out.split())
     assert "holds noop_on_spent_nonce noop → ok" in text and "Invalid nonce: duplicate nonce" in text
     assert '/_sim/switches {"market_order_cap": "15M"}' in text
+    assert "2 hold, 0 do not, 0 could not be told" in text
     w.system.clock.sleep(1)
     code, out, err = doctor(w, "--confirm", "paper", "--only", "market_order_cap", "--json")
     told = json.loads(out)

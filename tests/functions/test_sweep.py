@@ -102,6 +102,21 @@ def test_the_ladder_runs_in_every_trading_state(world, halt):
     assert state(w) is halt
 
 
+@pytest.mark.parametrize(("poor", "action", "end"), [("main", "buy", 55_000), ("hedge", "buy", 190_000)])
+def test_margin_comes_from_the_endangered_legs_own_account_and_never_more_than_it_has(world, poor, action, end):
+    """The other account has plenty, and what the leg lacks: none of it is counted on, and none of it is moved."""
+    w = opened(world, line(100_000, end, 30), action, **WIDE, hedge_drift_percent_max="90")
+    free = w.system.venues.of(poor).account(poor).free_usd
+    owner(w, poor, lambda exchange: exchange.usd_transfer(float(round(free - 10, 2)), "0x" + "12" * 20))
+    while not w.events("margin_added"):
+        assert w.trade().state is TradeState.OPEN
+        w.minutes()
+    [said] = w.events("margin_added")
+    leg = "main leg" if poor == "main" else "hedge"
+    assert f" USD to the {leg}: accepted (" in said
+    assert D(5) < D(said.split(" USD")[0]) <= D("10.01")
+
+
 def test_a_price_that_comes_back_leaves_the_ladder_without_a_trade(world):
     w = opened(world, [*line(100_000, 80_000, 20), *line(80_000, 100_000, 20)], **WIDE)
     play(w, 42)
@@ -232,6 +247,21 @@ def test_a_loss_of_the_day_beyond_the_second_limit_flattens_and_ends_halted(worl
     w.minutes(3)
     assert state(w) is Halt.HALTED
     assert len(w.events("breaker")) == 2
+
+
+@pytest.mark.parametrize("blind", [1, 2])
+def test_flatten_does_not_end_in_halted_by_one_reading_that_finds_nothing(world, blind):
+    """A stranger's position, which the first answers do not show: they are from before it, or from another node."""
+    w = world(["100000"] * 12)
+    w.minutes(2)
+    set_trading(w.engine(), Halt.FLATTEN, why="a test", by="a test")
+    owner(w, "main", lambda exchange: exchange.order(w.coin, True, 0.001, 110_000, {"limit": {"tif": "Ioc"}}))
+    w.fault(kind="empty_read", address=w.address("main"), action="clearinghouseState", count=blind)
+    w.minutes()
+    assert (state(w), w.position("main")) in ((Halt.FLATTEN, D("0.001")), (Halt.HALTED, D(0)))
+    w.control.clear_faults()
+    w.minutes(2)
+    assert state(w) is Halt.HALTED and w.position("main") == 0
 
 
 def test_money_taken_out_is_no_loss(world):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def probe(arguments: Arguments) -> int:
             print(json.dumps(told | {"answers": [v.as_json() for v in heard]}, indent=2))
         elif heard:
             _table(heard)
+            print(_counted(heard))
             print(f"the paper venue with these answers: POST /_sim/switches {json.dumps(switches_told(heard))}")
     return 0
 
@@ -90,6 +92,11 @@ def _table(heard: Sequence[Verdict]) -> None:
         table.add_row(Text(verdict.word, colours[verdict.word]), f"{told.switch}{position}", words)
         table.add_row("", "", "")
     (Console(highlight=False) if sys.stdout.isatty() else Console(width=WIDTH, highlight=False)).print(table)
+
+
+def _counted(heard: Sequence[Verdict]) -> str:
+    words = Counter(verdict.word for verdict in heard)
+    return f"{words['holds']} hold, {words['does not hold']} do not, {words['could not be told']} could not be told"
 
 
 def _shown(position: object) -> str:

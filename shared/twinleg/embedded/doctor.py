@@ -36,7 +36,7 @@ class Finding:
 def examine(system: System) -> list[Finding]:
     """Everything, whatever fails first. Secrets are only said to be present, never shown."""
     findings: list[Finding] = [
-        Finding("configuration", True, f"{len(system.settings.markets)} markets, mode {system.settings.mode}"),
+        Finding("configuration", True, f"markets: {len(system.settings.markets)}, mode {system.settings.mode}"),
         *_hedges(system),
         *_secrets(system),
     ]
