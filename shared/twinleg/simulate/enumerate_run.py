@@ -15,7 +15,7 @@ from twinleg.domain.trades import ENDED, TradeState
 from twinleg.engine.ports import SignerRole
 from twinleg.engine.tradebook import TradeBook
 from twinleg.paper.options import UNDECIDED, Switches
-from twinleg.simulate.checker import alone
+from twinleg.simulate.checker import alone, check
 from twinleg.simulate.enumerate_faults import ALIKE, CRASH, Fault, Step, kinds_at
 from twinleg.simulate.enumerate_forks import CAN_FORK, Branch, Split
 from twinleg.simulate.enumerate_scenes import ENDED_WELL, scene_of
@@ -150,7 +150,7 @@ def outcome_of(case: Case, stage: Stage) -> Outcome:
     """Judge a run: the invariants, and that everything is at rest where it should be."""
     evidence = stage.evidence()
     misled = _misled(case, stage)
-    failures = [str(found) for found in stage.judged() if not (misled and BOTH_HELD in found.text)]
+    failures = [str(found) for found in check(evidence) if not (misled and BOTH_HELD in found.text)]
     if stage.surprise:
         failures.append(f"a function raised {stage.surprise}")
     failures += _unsettled(stage, case)

@@ -49,6 +49,10 @@ def listening(wanted: bool) -> Iterator[Lines]:
 def found_in(texts: Iterable[tuple[str, str]], secrets: Mapping[str, str]) -> Iterator[str]:
     """Where which secret is: ``(where, text)`` in, words without the secret out."""
     wanted = {name: value.removeprefix("0x") for name, value in secrets.items() if len(value) >= SHORTEST}
+    texts = list(texts)
+    everything = "\0".join(text for _, text in texts)
+    if not any(value in everything for value in wanted.values()):
+        return
     for where, text in texts:
         for name, value in wanted.items():
             if value in text:

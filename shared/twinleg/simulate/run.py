@@ -15,7 +15,7 @@ from typing import Any
 from twinleg.domain.candles import Candle
 from twinleg.domain.errors import BadInput
 from twinleg.simulate import market
-from twinleg.simulate.checker import alone
+from twinleg.simulate.checker import alone, check
 from twinleg.simulate.faults import KINDS, Chosen, Dice
 from twinleg.simulate.world import HISTORY, QUIET_MINUTES, Plan, World
 
@@ -94,7 +94,8 @@ def result_of(asked: Asked, seed: int) -> Result:
     """Run one seed and judge it."""
     gc.collect()  # the world before this one
     made = simulated(asked, seed)
-    evidence, violations = made.evidence(), made.judged()
+    evidence = made.evidence()
+    violations = check(evidence)
     return Result(
         seed=seed,
         market=made.kind,
