@@ -291,7 +291,7 @@ UNANSWERED = "answer_lost,answer_late,failed_executed,malformed"
 HUNTS = [
     Hunt(no_write_ahead_record, "ONCE", "without a record", "none", minutes=40),
     Hunt(signed_again_after_a_timeout, "ONCE", "approved", UNANSWERED),
-    Hunt(noop_by_another_signer, "ONCE", "without a record of it: noop", f"crash,request_lost,{UNANSWERED}", 3),
+    Hunt(noop_by_another_signer, "ONCE", "is recorded as never_ran, and it ran", f"crash,request_lost,{UNANSWERED}", 3),
     Hunt(expired_copy_taken_for_proof, "ONCE", "is recorded as never_ran, and it ran", f"crash,{UNANSWERED}"),
     Hunt(
         nonce_from_the_clock, "ONCE", "", "clock_coarse", 9, minutes=120, alert_every=1, coins=("BTC", "ETH"),
@@ -308,16 +308,16 @@ HUNTS = [
         reconciled_over_recorded_only, "GUARDED", "nobody's position is not closed", "hand_trade", 10,
         limits={"foreign": '"close"'},
     ),
-    Hunt(one_empty_read_believed, "TRUTH", "and both legs were held", "read_empty", 10),
+    Hunt(one_empty_read_believed, "TRUTH", "and both legs were held", "read_empty", 20),
     Hunt(expiry_not_looked_at, "FRESH", "was entered after it expired", "message_dropped,message_delayed", 8),
     Hunt(mark_not_held_against_the_oracle, "FRESH", "stood off its oracle", "mark_apart", 15, alert_every=3),
-    Hunt(mode_taken_for_granted, "CLOSED-FAIL", "in another mode", "mode_changed", 15, alert_every=3),
+    Hunt(mode_taken_for_granted, "CLOSED-FAIL", "in another mode", "mode_changed", 60, alert_every=3),
     Hunt(halt_not_looked_at, "HALT", "in a halt", "halted", 15, alert_every=3),
     Hunt(order_ids_at_random, "TRACE", "leads to no intent", "none", minutes=40),
     Hunt(key_in_the_log, "SECRET", "is in the log", "none", minutes=40),
     Hunt(key_in_the_records, "SECRET", "is in the record actions/", "none", minutes=40),
     # Found by the simulation itself, and since then put right.
-    Hunt(old_state_believed, "TRUTH", "and both legs were held", "read_split", 6, alert_every=3),
+    Hunt(old_state_believed, "TRUTH", "and both legs were held", "read_split", 15, alert_every=3),
 ]  # fmt: skip
 
 
