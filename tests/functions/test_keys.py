@@ -102,6 +102,18 @@ def test_a_person_is_told_in_time_when_a_key_that_protects_expires(world):
     assert len(w.events("warned")) == 2, "the entering key lasts; what was said in this very instant is said once"
 
 
+def test_a_person_is_told_when_a_key_that_protects_is_no_longer_listed(world):
+    """Another agent was approved under its name, say: the venue would refuse it, on the day it is needed."""
+    w = world()
+    for role in (SignerRole.RISK, SignerRole.EMERGENCY):
+        del w.server.venue.engine.state.agents[w.system.venues.of("hedge").signer("hedge", role)]
+        note_key(w.engine(SignerRole.RISK), "hedge")
+        told = f"hedge: the {role.value} key is not listed at the venue: without it "
+        assert any(text.startswith(told) for text in w.events("warned"))
+    note_key(w.engine(SignerRole.RISK), "main")
+    assert {text.partition(":")[0] for text in w.events("warned")} == {"hedge"}
+
+
 def expire(w: Any, role: SignerRole, after: timedelta) -> None:
     """Have the venue list the key as valid until then."""
     address = w.system.venues.of("main").signer("main", role)

@@ -39,7 +39,8 @@ def own_key(engine: Engine, account: str) -> Merge:
 
 
 def note_key(engine: Engine, account: str) -> None:
-    """Write down when this function's key for the account expires, and say so when it, or the emergency key, does soon.
+    """Write down when this function's key for the account expires, and say so when it, or the emergency key, does soon
+    or is not listed: then it was replaced, revoked or never approved.
 
     An expired key that opens refuses entries, and says why. One that protects is missed when it is needed.
     """
@@ -53,10 +54,15 @@ def note_key(engine: Engine, account: str) -> None:
 
 def _warn(engine: Engine, account: str, role: SignerRole, expires_at: datetime | None) -> None:
     now = engine.now()
-    if expires_at is None or expires_at - now > KEY_WARNED:
+    if expires_at is None:
+        words = "is not listed at the venue"
+    elif expires_at > now + KEY_WARNED:
         return
-    left = round((expires_at - now).total_seconds() / 3600)
-    words = f"expires {expires_at:%Y-%m-%d %H:%M}, hours_left {left}" if expires_at > now else "has expired"
+    elif expires_at > now:
+        left = round((expires_at - now).total_seconds() / 3600)
+        words = f"expires {expires_at:%Y-%m-%d %H:%M}, hours_left {left}"
+    else:
+        words = "has expired"
     engine.announce(EventKind.WARNED, f"{account}: the {role.value} key {words}: {WITHOUT[role]}", account=account)
 
 
