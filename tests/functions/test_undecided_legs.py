@@ -98,6 +98,24 @@ def sold_by_hand(w: Any, size: Decimal) -> None:
     assert "filled" in answer["response"]["data"]["statuses"][0], answer
 
 
+def test_a_leg_that_seems_gone_twice_keeps_its_stop_while_that_still_rests(world):
+    """Unwinding is answered falsely, twice, that nothing is held: the stop that rests says otherwise."""
+    w = world()
+    w.fault(kind="reject", address=w.address("hedge"), action="order", error="Insufficient margin.", count=9)
+    struck: list[str] = []
+
+    def empty(_: int, name: str) -> None:
+        if not struck and name == "hyperliquid userFillsByTime" and w.trade().state is TradeState.UNWINDING:
+            struck.append(name)
+            w.fault(kind="empty_read", address=w.address("main"), action="clearinghouseState", count=2)
+
+    w.restart(Steps(empty))
+    w.alert("buy", "a1")
+    w.minutes()
+    assert struck and w.trade().state is TradeState.CLOSED and flat(w)
+    assert not w.system.store.query("actions", {"kind": "CancelOrders"}), "the venue takes it away when all is sold"
+
+
 @pytest.mark.parametrize("account", ["main", "hedge"])
 def test_a_trade_whose_stop_is_not_seen_at_the_venue_is_unwound(world, account):
     w = world()

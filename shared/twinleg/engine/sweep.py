@@ -25,7 +25,7 @@ from twinleg.domain.errors import Conflict, InvariantBroken, TwinlegError, Unava
 from twinleg.domain.ids import account_market
 from twinleg.domain.messages import EventKind
 from twinleg.domain.money import ZERO
-from twinleg.domain.orders import Position
+from twinleg.domain.orders import OrderKind, Position
 from twinleg.domain.trades import ENDED, Trade, TradeState
 from twinleg.domain.watched import Watched, WatchedLeg
 from twinleg.engine.between import Between
@@ -290,6 +290,8 @@ class Sweep:
         trade = parsed("trades", stored, Trade)
         if trade.state is TradeState.PROPOSED and self.engine.now() <= trade.intent.expires_at:
             return  # its message is being carried out
+        if self._is_waited_for(trade, control):
+            return
         if not self._needs_nothing(trade, control):
             self.protection.look_after(trade_id, control, self.readings)
             stored = self._stored(trade_id)
@@ -301,6 +303,19 @@ class Sweep:
         else:
             return
         self.seen[trade_id] = Seen(trade, stored.version, stored.data.get(UNSWEPT) is not False)
+
+    def _is_waited_for(self, trade: Trade, control: Control) -> bool:
+        """Whether a limit entry rests unfilled and has time left: who placed it waits, and others cannot wait here.
+
+        If that process died, the next sweep cancels the entry.
+        """
+        if trade.state is not TradeState.MAIN_SENT or trade.intent.order_kind is not OrderKind.LIMIT:
+            return False
+        reading = self.readings.get(trade.main.account)
+        unfilled = reading is not None and trade.main.market not in reading.positions
+        ends = trade.updated_at + timedelta(seconds=self.engine.limits(trade.strategy).limit_order_seconds_max)
+        wanted = control.state is Halt.ENABLED and not trade.asked_to_end
+        return unfilled and wanted and self.engine.now() < ends
 
     def _needs_nothing(self, trade: Trade, control: Control) -> bool:
         if trade.state in ENDED:
