@@ -20,6 +20,7 @@ from twinleg.embedded.replay import settings_text
 from twinleg.engine.control import set_trading
 from twinleg.engine.orderpath import ActionRecord
 from twinleg.engine.ports import CancelOrders, Steps
+from twinleg.engine.story_words import span
 
 D = Decimal
 
@@ -118,7 +119,7 @@ def test_a_trade_that_was_opened_and_closed_is_told_from_alert_to_last_fill(worl
     assert [d.split()[0] for d in entries[0]["details"]] == ["entry", "stop", "target", "signed"]
     text = teller.text(w)
     assert text.startswith(f"{told['id']} long hyperliquid:BTC by tradingview CLOSED: alert close leg opened closed")
-    assert f"both -0.31 +2.33 +0.00 {w.trade().pnl_usd:+.2f}" in text
+    assert f"both -0.31 2.33 0.00 {w.trade().pnl_usd:+.2f}" in text
     for leg in told["legs"]:
         for placed in leg["orders"]:
             assert placed["client_order_id"] in text
@@ -295,7 +296,7 @@ def test_a_leg_that_a_hand_closed_leaves_the_other_alone_for_a_time_that_is_told
     assert alone["seconds"] == (trade.main.exited_at - trade.hedge.exited_at).total_seconds() > 0
     hand = next(s for s in told["steps"] if "none of ours" in s["text"] and s["kind"] == "fill")
     assert (hand["leg"], hand["at"], hand["loud"]) == ("hedge", alone["since"], True)
-    assert f"the main leg stood alone for {alone['seconds']:.1f} s while the legs were closed" in teller.text(w)
+    assert f"the main leg stood alone for {alone['seconds']:.0f} s while the legs were closed" in teller.text(w)
 
 
 def test_a_hedge_that_came_late_leaves_the_main_leg_alone_while_the_legs_are_opened(world, teller):
@@ -389,6 +390,22 @@ def test_what_was_closed_while_the_records_could_not_be_read_is_told_once_they_a
     assert len(fills) == 2 and all(s["loud"] for s in fills)
     assert all("sent without the records because" in text for text in texts(told, "emergency")) != []
     assert teller.json(w, emergencies[0]["client_order_id"]) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.027, "0.03 s"),
+        (0.1, "0.1 s"),
+        (54, "54 s"),
+        (119.94, "119.9 s"),
+        (120, "2 min"),
+        (9000, "2 h 30 min"),
+    ],
+)
+def test_a_time_is_told_as_a_person_would_and_a_short_one_is_not_none(seconds: float, words: str) -> None:
+    assert span(seconds) == words
 
 
 def trade_by_hand(w: Any, account: str, is_buy: bool, size: str) -> None:

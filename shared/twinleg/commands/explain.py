@@ -63,6 +63,8 @@ def _head(console: Console, story: Story) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from twinleg.engine.story_words import span
+
     console.print(Text.assemble((story.id, "bold"), f"  {_plain(story.title)}"))
     console.print(Text(_plain(story.ending), "bold"))
     trade = story.trade
@@ -74,15 +76,13 @@ def _head(console: Console, story: Story) -> None:
         table.add_column(name, justify="left" if name in ("leg", "opened", "closed") else "right")
     for leg in trade.legs:
         table.add_row(*_leg_row(leg))
-    totals = (
-        sum((leg.realised_usd for leg in trade.legs), Decimal(0)),
-        sum((leg.fees_usd for leg in trade.legs), Decimal(0)),
-        sum((leg.funding_usd for leg in trade.legs), Decimal(0)),
-    )
-    table.add_row("both", "", "", *(f"{total:+.2f}" for total in totals), f"{trade.pnl_usd:+.2f}", style="bold")
+    realised = sum((leg.realised_usd for leg in trade.legs), Decimal(0))
+    fees = sum((leg.fees_usd for leg in trade.legs), Decimal(0))
+    funding = sum((leg.funding_usd for leg in trade.legs), Decimal(0))
+    table.add_row("both", "", "", *_money(realised, fees, funding, trade.pnl_usd), style="bold")
     console.print(table)
     for alone in story.alone:
-        console.print(Text(f"the {alone.leg} leg stood alone for {alone.seconds:.1f} s {alone.why}", "yellow"))
+        console.print(Text(f"the {alone.leg} leg stood alone for {span(alone.seconds)} {alone.why}", "yellow"))
     console.print()
 
 
@@ -96,7 +96,14 @@ def _leg_row(leg: Leg) -> Iterator[str]:
     left = f", {plain(leg.size_open)} is open" if leg.size_closed and leg.size_open else ""
     yield (f"{plain(leg.size_closed)} at {short_price(leg.exit_price)}{left}" if leg.size_closed else "-")
     net = leg.realised_usd - leg.fees_usd - leg.funding_usd
-    yield from (f"{number:+.2f}" for number in (leg.realised_usd, leg.fees_usd, leg.funding_usd, net))
+    yield from _money(leg.realised_usd, leg.fees_usd, leg.funding_usd, net)
+
+
+def _money(realised: Decimal, fees: Decimal, funding: Decimal, net: Decimal) -> Iterator[str]:
+    """What was paid has no sign but when it was received; what was made has one. Never a zero below zero."""
+    yield f"{realised:z+.2f}"
+    yield from (f"{paid:z.2f}" for paid in (fees, funding))
+    yield f"{net:z+.2f}"
 
 
 def _timeline(console: Console, story: Story) -> None:

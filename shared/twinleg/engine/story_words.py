@@ -51,6 +51,8 @@ def usd(amount: Decimal) -> str:
 
 
 def span(seconds: float) -> str:
+    if 0 < seconds < 0.1:
+        return f"{seconds:.2f} s"
     if seconds < 120:
         return f"{seconds:.1f} s".replace(".0 s", " s")
     minutes = round(seconds / 60)
