@@ -181,8 +181,14 @@ def test_the_reason_has_the_numbers() -> None:
         "main leg: 20 % of its liquidation distance at entry is left, margin ratio 5; cut at 20 % or 1.5"
     )
     assert "cannot be liquidated" in rung_of(trade(), position(None), None, LIMITS).reason
-    assert "not recovered" in rung_of(trade(rung="warn"), position("0.52"), None, LIMITS).reason
-    assert "taken already" in rung_of(trade(margin_added=True), position("0.3"), None, LIMITS).reason
+    kept = rung_of(trade(rung="warn"), position("0.52"), None, LIMITS).reason
+    assert kept == "main leg: 52 % of its liquidation distance at entry is left; still warn, left above 55 % and 3.15"
+    kept = rung_of(trade(rung="close"), position("0.12"), None, LIMITS).reason
+    assert kept.endswith("12 % of its liquidation distance at entry is left; still close, left above 15 % and 1.31")
+    escalated = rung_of(trade(margin_added=True), position("0.3"), None, LIMITS).reason
+    assert escalated.endswith("is left; margin at 35 % or 2, done before: cut")
+    escalated = rung_of(trade(cut=True), position("0.3", ratio="1.4"), None, LIMITS).reason
+    assert escalated.endswith("is left, margin ratio 1.4; cut at 20 % or 1.5, done before: close")
     settled = rung_of(trade(margin_added=True, cut=True), position("0.3"), None, LIMITS)
     assert settled.rung is Rung.MARGIN and settled.reason.endswith("; margin at 35 % or 2")
 

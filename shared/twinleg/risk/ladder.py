@@ -137,10 +137,12 @@ def step_of(trade: Watched, reading: LadderReading) -> Step:
 
 def _reading(gauge: _Gauge, trade: Watched, held: Rung, limits: Limits) -> LadderReading:
     now, kept = gauge.zone(limits, Rung.NONE), gauge.zone(limits, held)
-    rung = max(_escalated(now, trade), kept)
+    due = _escalated(now, trade)
+    rung = max(due, kept)
     if rung is Rung.CUT and trade.cut:
         rung = Rung.MARGIN
-    return LadderReading(rung, gauge.role, gauge.fraction, gauge.ratio, _words(gauge, rung, now, limits))
+    reached = now if rung is due else rung
+    return LadderReading(rung, gauge.role, gauge.fraction, gauge.ratio, _words(gauge, rung, now, reached, limits))
 
 
 def _escalated(now: Rung, trade: Watched) -> Rung:
@@ -170,7 +172,8 @@ def distance_left(position: Position) -> Decimal | None:
     return max(ZERO, (position.mark_price - position.liquidation_price) * sign / position.mark_price)
 
 
-def _words(gauge: _Gauge, rung: Rung, now: Rung, limits: Limits) -> str:
+def _words(gauge: _Gauge, rung: Rung, now: Rung, reached: Rung, limits: Limits) -> str:
+    """*reached* is the rung whose numbers count: under *rung* where its own step was taken before."""
     left = "cannot be liquidated"
     if gauge.fraction is not None:
         left = f"{plain(cents(gauge.fraction * HUNDRED, 1))} % of its liquidation distance at entry is left"
@@ -178,12 +181,14 @@ def _words(gauge: _Gauge, rung: Rung, now: Rung, limits: Limits) -> str:
     text = f"{gauge.role.value} leg: {left}{ratio}"
     if not rung:
         return text
+    percent, thin = thresholds(limits)[reached]
+    if reached < rung:
+        return f"{text}; {reached.label} at {plain(percent)} % or {plain(thin)}, done before: {rung.label}"
     if rung is now:
-        percent, thin = thresholds(limits)[rung]
         return f"{text}; {rung.label} at {plain(percent)} % or {plain(thin)}"
-    escalated = rung > now >= Rung.MARGIN
-    why = "the step before was taken already" if escalated else "not recovered enough to leave it"
-    return f"{text}; {rung.label}: {why}"
+    slack = limits.ladder_hysteresis_percent
+    left_at = f"{plain(percent + slack)} % and {plain(cents(thin * (ONE + slack / HUNDRED), 2))}"
+    return f"{text}; still {rung.label}, left above {left_at}"
 
 
 # -- margin --------------------------------------------------------------------------------------
