@@ -250,8 +250,8 @@ def test_a_trade_that_the_ladder_cut_and_closed_is_told_rung_by_rung_with_the_nu
         rf"margin added: [\d.]+ USD to the main leg: accepted \({number}margin", texts(told, "margin_added")[0]
     )
     cut, close = texts(told, "decision")
-    assert re.match(f"decided to cut both legs: ladder cut: {number}cut", cut)
-    assert re.match(f"decided to close both legs: ladder: {number}close", close)
+    assert re.match(f"decided to cut both legs: ladder cut: {number}margin at 35 % or 2, done before: cut$", cut)
+    assert re.match(f"decided to close both legs: ladder: {number}cut at 20 % or 1.5, done before: close$", close)
     added = [s for s in told["steps"] if s["kind"] == "action" and re.match(r"add [\d.]+ USD to", s["text"])]
     assert len(added) == 1 and added[0]["who"] == "risk"
     fills = [s["text"].split(" filled")[0] for s in told["steps"] if s["kind"] == "fill"]
