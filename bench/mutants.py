@@ -357,6 +357,8 @@ class Trial(Steady):
         basetemp = str(Path(self.folder) / f"anew{subject.mutants.index(mutant)}")
 
         def work() -> int:
+            # A child of its own, or it takes away the folders of those that run beside it.
+            items[0].config._tmp_path_factory._given_basetemp = Path(f"{basetemp}-swapped")  # type: ignore[attr-defined]
             if mutant.function and swap(subject, mutant):
                 return run_until_failure(items)
             return anew(subject, mutant, items, basetemp)
