@@ -11,7 +11,7 @@ from twinleg.domain.messages import CloseTrade, EventKind
 from twinleg.domain.money import plain
 from twinleg.domain.orders import AckState, Grouping, LegRole, OrderKind, OrderRequest, Position, Purpose
 from twinleg.domain.trades import Leg, PlacedOrder, Trade, TradeState
-from twinleg.engine.legs import confirmed_leg, crossing_price, guards, held, read_leg, role_name, venue_of, was_refused
+from twinleg.engine.legs import confirmed_leg, crossing_price, guards, read_leg, role_name, venue_of, was_refused
 from twinleg.engine.orderpath import BETWEEN_FINAL_READS_SECONDS
 from twinleg.engine.ports import Replace, Write
 from twinleg.engine.records import document
@@ -143,10 +143,10 @@ class Closing:
         Stops that rest speak for a position: it is read once more before they are cancelled.
         """
         for leg in noted.legs:
-            ours, venue = {o.client_order_id for o in leg.orders}, venue_of(self.engine, leg)
-            resting = venue.open_orders(leg.account) if ours else ()
+            ours = {o.client_order_id for o in leg.orders}
+            resting = venue_of(self.engine, leg).open_orders(leg.account) if ours else ()
             left = [o.client_order_id for o in resting if o.client_order_id in ours and o.market == leg.market]
-            if left and held(leg, venue.account(leg.account))[0] > 0:
+            if left and read_leg(self.engine, noted, leg)[1] > 0:
                 return True  # it is there after all: the next step closes it
             if left:
                 self.book.cancel(before, version, leg, [id for id in left if id is not None])
