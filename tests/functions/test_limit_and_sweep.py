@@ -8,7 +8,7 @@ from twinleg.domain.control import Halt
 from twinleg.domain.trades import ENDED, TradeState
 from twinleg.embedded.replay import alert_json
 from twinleg.engine.control import set_trading
-from twinleg.engine.ports import Steps
+from twinleg.engine.ports import Merge, Steps
 
 RISING = ["100000"] * 2 + [str(100_000 + 60 * n) for n in range(1, 40)]
 
@@ -74,3 +74,12 @@ def test_one_that_is_filled_or_no_longer_wanted_is_taken_up_at_once(world, why):
         return
     assert trade.state is TradeState.OPEN, trade.summary
     assert trade.main.size_filled > 0 and trade.hedge.size_filled > 0
+
+
+def test_an_entry_that_outlives_its_trade_is_cancelled_by_the_next_sweep(world):
+    """However it came to that: nothing would guard what it fills."""
+    w = waiting(world)
+    w.system.store.batch([Merge("trades", w.trade().trade_id, {"state": "REFUSED"})])
+    w.sweep()
+    assert not entries(w) and w.position("main") > 0, "and the other trade is as it was"
+    assert not w.events("orphan")

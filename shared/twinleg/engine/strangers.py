@@ -59,18 +59,19 @@ class Strangers:
             self.cancel(name, strange, "orphan")
 
     def left_over(self, name: str, reading: Reading) -> None:
-        """Stops and targets of trades that ended, where two reads show nothing held: cancelled.
+        """Orders of trades that ended: cancelled, stops and targets only where two reads show nothing held.
 
         When their trade looked for what to cancel it was answered with a list from before they rested. They keep
-        entries out of the slot, and would take what is entered there later.
+        entries out of the slot, and would take what is entered there later; an entry would open what nobody guards.
         """
-        idle = [o for o in reading.resting if o.reduce_only and not self._is_held(name, o.market, reading.state)]
+        idle = [o for o in reading.resting if not (o.reduce_only and self._is_held(name, o.market, reading.state))]
         left = [o for o in idle if self._has_ended(o)]
-        if not left:
-            return
-        self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
-        again = self.engine.venues.of(name).account(name)
-        self.cancel(name, [o for o in left if not self._is_held(name, o.market, again)], "left over")
+        self.cancel(name, [o for o in left if not o.reduce_only], "left over")
+        exits = [o for o in left if o.reduce_only]
+        if exits:
+            self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
+            again = self.engine.venues.of(name).account(name)
+            self.cancel(name, [o for o in exits if not self._is_held(name, o.market, again)], "left over")
 
     def cancel(self, name: str, orders: Sequence[RestingOrder], why: str = "flatten") -> None:
         """Cancel what rests, whoever placed it."""
