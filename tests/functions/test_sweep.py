@@ -1,5 +1,6 @@
 """The sweep on the paper venue, minute by minute: ladder, other ways out, breakers, and what is not believed."""
 
+import logging
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -452,6 +453,23 @@ def test_each_sweep_leaves_accounts_books_and_positions_a_person_can_read(world)
     assert store.get("positions", f"main:{w.market}").data["owner"] == ""
     assert store.get("positions", f"main:{w.market}").data["size"] == "0"
     assert store.get("books", "main").data["z_positions"] == store.get("books", "main").data["z_trades"] == []
+
+
+def test_each_sweep_logs_the_figures_that_charts_and_alarms_are_made_of(world, caplog):
+    """Of each account its margin ratio and the error of our liquidation prices; the worst drift; the time it took."""
+    caplog.set_level(logging.INFO, logger="twinleg.measures")
+    w = opened(world, ["100000"] * 10)
+    buy_back(w, D("0.00014"))  # 7 % of the hedge, which stays within the band
+    w.minutes()
+    caplog.clear()
+    w.minutes()
+    said = {(r.metric, getattr(r, "account", "")): r.value for r in caplog.records if hasattr(r, "metric")}
+    for account in ("main", "hedge"):
+        state = w.system.venues.of(account).account(account)
+        assert said["margin_ratio", account] == pytest.approx(float(state.margin_ratio), rel=1e-6) and state.positions
+        assert 0 <= said["liquidation_error_percent", account] < 1e-6
+    assert said["hedge_drift_percent", ""] == pytest.approx(7, abs=0.2)
+    assert 0 <= said["sweep_seconds", ""] < 5
 
 
 def test_a_quiet_sweep_writes_the_books_and_one_page_at_most(world):
