@@ -30,6 +30,8 @@ def test_orders_of_a_trade_that_ended_are_cancelled_by_the_next_sweep(world):
     w = left_over(world)
     w.minutes()
     assert resting(w) == {"main": [], "hedge": []}
+    said = [f"{account}: orders of ended trades still rested on {w.market}: cancelled" for account in ("main", "hedge")]
+    assert w.events("corrected") == said
     w.alert("sell", "a3")
     assert w.trade().state is TradeState.OPEN, w.trade().summary
     w.minutes(2)

@@ -66,12 +66,18 @@ class Strangers:
         """
         idle = [o for o in reading.resting if not (o.reduce_only and self._is_held(name, o.market, reading.state))]
         left = [o for o in idle if self._has_ended(o)]
-        self.cancel(name, [o for o in left if not o.reduce_only], "left over")
+        self._clear(name, [o for o in left if not o.reduce_only])
         exits = [o for o in left if o.reduce_only]
         if exits:
             self.engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
             again = self.engine.venues.of(name).account(name)
-            self.cancel(name, [o for o in exits if not self._is_held(name, o.market, again)], "left over")
+            self._clear(name, [o for o in exits if not self._is_held(name, o.market, again)])
+
+    def _clear(self, name: str, orders: Sequence[RestingOrder]) -> None:
+        self.cancel(name, orders, "left over")
+        for market in dict.fromkeys(order.market for order in orders):
+            words = f"{name}: orders of ended trades still rested on {market}: cancelled"
+            self.engine.announce(EventKind.CORRECTED, words, account=name, market=market)
 
     def cancel(self, name: str, orders: Sequence[RestingOrder], why: str = "flatten") -> None:
         """Cancel what rests, whoever placed it."""
