@@ -63,7 +63,8 @@ def test_a_desk_in_order_passes_and_says_what_was_looked_at(clinic, capsys):
     assert "FAIL" not in said
     for subject in (
         "configuration", "hedge of hyperliquid:BTC", "secret TWINLEG_WEBHOOK_SECRET", "secret TWINLEG_MAIN_RISK_KEY",
-        "venue hyperliquid", "clock against hyperliquid", "market hyperliquid:BTC", "mode of main", "equity of hedge",
+        "venue hyperliquid", "clock against hyperliquid", "requests to hyperliquid", "market hyperliquid:BTC",
+        "mode of main", "equity of hedge",
         "execute key of main", "risk key of hedge", "emergency key of hedge", "trading",
     ):  # fmt: skip
         assert f"ok   {subject}: " in said
@@ -155,6 +156,14 @@ def test_an_account_in_another_mode_is_found(clinic):
     assert exchange.user_set_abstraction(address, "unifiedAccount")["status"] == "ok"
     bad = {f.subject: f.text for f in clinic.bad()}
     assert bad["mode of hedge"].startswith("unifiedAccount")
+
+
+@pytest.mark.parametrize(("percent", "found"), [("14", ["requests to hyperliquid"]), ("15", [])])
+def test_markets_that_leave_no_requests_for_an_entry_are_found(clinic, tmp_path, percent, found):
+    """Two accounts and one market weigh 172 of the 1200 a minute; with many markets it is more than entries may see."""
+    text = settings_text("BTC", clinic.control.url, {"limits": {"request_weight_percent_max": percent}})
+    system = local_system(parse(text, {}, base=tmp_path), {})
+    assert [f.subject for f in examine(system) if not f.ok] == found
 
 
 def test_a_venue_that_does_not_answer_is_one_finding_a_part_and_no_traceback(clinic, tmp_path, capsys):

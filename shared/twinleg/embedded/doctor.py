@@ -12,6 +12,7 @@ from twinleg.domain.control import Halt
 from twinleg.domain.errors import TwinlegError
 from twinleg.domain.ids import account_market
 from twinleg.domain.money import plain
+from twinleg.engine.budget import minute_weight
 from twinleg.engine.ports import SignerRole
 
 if TYPE_CHECKING:
@@ -87,6 +88,14 @@ def _venue(system: System, name: str) -> Iterator[Finding]:
         skew <= CLOCK_SKEW_SECONDS_MAX,
         f"differs by {skew:.1f} s, at most {CLOCK_SKEW_SECONDS_MAX}",
     )
+    if most := venue.weight()[1]:
+        weighs = minute_weight(system.engine(SignerRole.EXECUTE), name)
+        under = most * system.desk.limits.request_weight_percent_max // 100
+        yield Finding(
+            f"requests to {name}",
+            weighs <= under,
+            f"a minute of ingest and sweep weighs {weighs} of {most}; nothing is entered above {under}",
+        )
     for plan in system.desk.markets.values():
         if plan.market.split(":", 1)[0] == name:
             rules = venue.rules(plan.market)

@@ -19,15 +19,20 @@ def weights(engine: Engine, markets: Iterable[str], entries: int) -> dict[str, t
     What each spent itself only it knows. Of them all it is known what they do each minute, and how many *entries* were
     approved in the last one; the greater of both counts.
     """
-    desk, found = engine.desk, dict[str, tuple[int, int]]()
+    found: dict[str, tuple[int, int]] = {}
     for market in markets:
         venue = engine.venues.market(market)
         spent, most = venue.weight()
-        accounts = sum(engine.venues.of(name).name == venue.name for name in desk.accounts)
-        listed = sum(venue_of(m) == venue.name for p in desk.markets.values() for m in {p.market, p.hedge_market})
-        known = entries * ENTRY_WEIGHT + accounts * ACCOUNT_WEIGHT + listed * MARKET_WEIGHT
-        found[venue.name] = max(spent, known), most
+        found[venue.name] = max(spent, entries * ENTRY_WEIGHT + minute_weight(engine, venue.name)), most
     return found
+
+
+def minute_weight(engine: Engine, venue: str) -> int:
+    """What a minute of ingest and sweep weighs at a venue, entries apart."""
+    desk = engine.desk
+    accounts = sum(engine.venues.of(name).name == venue for name in desk.accounts)
+    listed = sum(venue_of(m) == venue for p in desk.markets.values() for m in {p.market, p.hedge_market})
+    return accounts * ACCOUNT_WEIGHT + listed * MARKET_WEIGHT
 
 
 def back_off_seconds(times: int, *what: str) -> float:
