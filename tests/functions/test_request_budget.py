@@ -8,6 +8,7 @@ import pytest
 
 from twinleg.domain.trades import ENDED, TradeState
 from twinleg.embedded.replay import alert_json
+from twinleg.engine.budget import ACCOUNT_WEIGHT, ENTRY_WEIGHT, MARKET_WEIGHT
 
 
 def page(w: Any, account: str) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def test_what_an_entry_and_a_close_weigh(world):
     entry = venue.weight()[0] - before
     w.alert("close", "a2")
     close = venue.weight()[0] - before - entry
-    assert 200 < entry <= 400
+    assert abs(entry - ENTRY_WEIGHT) <= 30, "as the sum over all instances reckons"
     assert 100 < close <= 250
 
 
@@ -112,7 +113,7 @@ def test_a_desk_of_six_markets_may_enter_two_in_one_minute_and_reverse(world):
     venue = w.system.venues.of("main")
     w.minutes(2)
     quiet = venue.weight()[0]
-    assert quiet <= 300
+    assert quiet <= 300 and abs(quiet - 2 * ACCOUNT_WEIGHT - 6 * MARKET_WEIGHT) <= 60
     w.alert("buy", "a1")
     w.post(alert_json("ETH", "buy", w.system.clock.now(), "b1"))
     w.deliver()
