@@ -429,6 +429,18 @@ def test_a_position_that_the_last_of_many_fills_left_is_no_trace(desk: Desk) -> 
     assert desk.process().outcome(id).state is S.NEVER_RAN and desk.position() == D("0.04")
 
 
+def test_the_position_that_a_close_was_to_end_is_no_trace_of_it(desk: Desk) -> None:
+    """However long ago it was opened: or a close that was lost could never be made again."""
+    desk.path.outcome(desk.write(step="opened"))
+    desk.clock.sleep(120)
+    desk.fault(*[LOST] * 3)
+    id = desk.write(reduction())
+    with pytest.raises(OutcomeUnknown):
+        desk.path.outcome(id)
+    desk.expire(id)
+    assert desk.path.outcome(id).state is S.NEVER_RAN and desk.position() == D("0.01")
+
+
 @pytest.mark.parametrize("rests", [True, False])
 @pytest.mark.parametrize("appears", [0, 3])
 def test_an_order_or_a_fill_that_the_final_read_sees_is_a_trace(desk: Desk, rests: bool, appears: int) -> None:
