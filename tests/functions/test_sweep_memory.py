@@ -205,9 +205,15 @@ def test_margin_that_was_added_is_remembered(world):
 def test_a_leg_that_was_filled_and_forgotten_is_found(world):
     """Whatever a trade rests in between two sweeps, it stays marked until it is at rest."""
     w = world()
-    other: list[set[str]] = []
-    w.restart(Steps(lambda _, name: other.append(marked(w)) if name == "store.batch signers" else None))
+    between: list[set[str]] = []
+
+    def look(_: int, name: str) -> None:
+        if name.startswith("store.batch") and w.trades():
+            between.append(marked(w))
+
+    w.restart(Steps(look))
     w.alert("buy", "a1")
+    assert len(between) > 10 and all(found == {w.trade().trade_id} for found in between)
     assert marked(w) == {w.trade().trade_id}
     w.minutes()
     assert marked(w) == set()

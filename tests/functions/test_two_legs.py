@@ -96,12 +96,13 @@ def test_a_partly_filled_leg_has_a_stop_for_what_it_holds_read_back_before_the_t
     opened: list[bool] = []
 
     def look(_: int, name: str) -> None:
-        if not opened and name == "store.create audit" and any(t.state is TradeState.OPEN for t in w.trades()):
+        if not opened and name.startswith("store.create audit") and any(t.state is TradeState.OPEN for t in w.trades()):
             opened.append(bool(stops(w, "main")) and bool(stops(w, "hedge")))
 
     w.restart(Steps(look))
     w.fault(kind="partial_fill", address=w.address(account), action="order", fraction="0.6", count=1)
     w.alert("buy", "a1")
+    assert opened == [True], "both stops rested when it was written as open"
     both_or_none(w)
     trade = w.trade()
     assert trade.state is TradeState.OPEN
