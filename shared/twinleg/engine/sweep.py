@@ -255,11 +255,11 @@ class Sweep:
 
     @property
     def _keys_to_note(self) -> list[str]:
-        """The accounts whose key is noted: all in the first sweep, later one a sweep that checks nothing else."""
+        """The accounts whose key is noted: all in the first sweep, later every 60th in a sweep that checks nothing else."""
         accounts = list(self.engine.desk.accounts)
         if self._turn <= NOTED_EVERY_SWEEPS:
             return accounts if self._turn == 1 else []
-        return accounts[self._turn % NOTED_EVERY_SWEEPS :][:1]
+        return accounts[self._turn % NOTED_EVERY_SWEEPS :: NOTED_EVERY_SWEEPS]
 
     def _in_turn(self, lines: dict[str, Line]) -> list[str]:
         """In a quiet sweep, one line or known foreign position is held against its record, however quiet it is.
