@@ -255,7 +255,7 @@ class Sweep:
 
     @property
     def _keys_to_note(self) -> list[str]:
-        """The accounts whose key is noted: all in the first sweep, later every 60th in a sweep that checks nothing else."""
+        """The accounts whose key is noted: all in the first sweep, then each once in 60, while nothing else is checked."""
         accounts = list(self.engine.desk.accounts)
         if self._turn <= NOTED_EVERY_SWEEPS:
             return accounts if self._turn == 1 else []
