@@ -255,7 +255,7 @@ class Sweep:
 
     @property
     def _keys_to_note(self) -> list[str]:
-        """The accounts whose key is noted: all in the first sweep, then each once in 60, while nothing else is checked."""
+        """The accounts whose key is noted: all in the first sweep, then each in one of 60 that checks nothing else."""
         accounts = list(self.engine.desk.accounts)
         if self._turn <= NOTED_EVERY_SWEEPS:
             return accounts if self._turn == 1 else []
