@@ -407,10 +407,13 @@ def main() -> int:
     for subject in subjects:
         if asked.sample and asked.sample < len(subject.mutants):
             subject.mutants = random.Random(subject.name).sample(subject.mutants, asked.sample)
+    tests = asked.tests or tests_for(subjects)
+    if not tests:
+        raise SystemExit("mutants: no unit test imports any of these modules; name tests with --tests")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="twinleg-mutants-") as folder:
         trial = Trial(subjects, folder, asked.jobs)
-        code = pytest.main([*options(f"{folder}/tests"), *(asked.tests or tests_for(subjects))], plugins=[trial])
+        code = pytest.main([*options(f"{folder}/tests"), *tests], plugins=[trial])
     if code or trial.problem:
         print(f"mutants: {trial.problem or 'pytest could not run'}", file=sys.stderr)
         return 2

@@ -102,3 +102,8 @@ def test_the_score_tells_tests_that_notice_from_tests_that_do_not() -> None:
     assert unseen.returncode == 1, unseen.stderr
     assert unseen.stdout.splitlines()[-2].split() == ["risk/margin", "3", "0", "0", "3", "0.0", "%"]
     assert unseen.stdout.count("shared/twinleg/risk/margin.py:") == 3 and "    - " in unseen.stdout
+
+
+def test_a_module_that_no_unit_test_imports_is_judged_by_no_others_unasked() -> None:
+    found = mutants("engine/closing")
+    assert found.returncode == 1 and "name tests with --tests" in found.stderr
