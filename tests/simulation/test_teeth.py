@@ -295,7 +295,7 @@ HUNTS = [
     Hunt(expired_copy_taken_for_proof, "ONCE", "is recorded as never_ran, and it ran", f"crash,{UNANSWERED}"),
     Hunt(
         nonce_from_the_clock, "ONCE", "", "clock_coarse", 9, minutes=120, alert_every=1, coins=("BTC", "ETH"),
-        limits={"entries_per_hour_max": "100"},
+        limits={"entries_per_hour_max": "100", "request_weight_percent_max": "100"},
     ),
     Hunt(hedge_sized_from_the_request, "ONCE", "is for more than the main leg's", "partly_filled", 3),
     Hunt(

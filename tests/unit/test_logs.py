@@ -44,7 +44,12 @@ def root() -> Iterator[logging.Logger]:
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str]) -> Any:
-    """What the cloud's standard output got since the last look, each line as its object."""
+    """What the cloud's standard output got since the last look, each line as its object.
+
+    Begins with nothing noted: a test before may have called a handler without a request around it.
+    """
+    logs._about.set({})
+    logs._trace.set(None)
     logs.to_cloud("desk", service="execute", version="execute-00007-abc")
 
     def lines() -> list[dict[str, Any]]:
