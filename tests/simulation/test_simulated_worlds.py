@@ -10,7 +10,7 @@ from twinleg.simulate.faults import KINDS, Chosen, Dice
 from twinleg.simulate.run import Asked, quieten
 from twinleg.simulate.world import Plan, World
 
-FAILED_ONCE = (27, 78, 155, 164, 172, 283, 298, 299, 332, 345, 352, 443, 1342)
+FAILED_ONCE = (27, 78, 155, 164, 172, 283, 298, 299, 332, 345, 352, 443, 1342, 1423, 1508)
 """Seeds of whole runs that broke an invariant at some time, for good."""
 BY_PEOPLE = (
     "agent_replaced,agent_expires,mode_changed,deposited,withdrawn,hand_trade,halted,account_unreadable,store_down"

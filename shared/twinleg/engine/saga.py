@@ -324,7 +324,7 @@ class Saga:
         leg, clock = noted.main, self.engine.clock
         entry = leg.placed(Purpose.ENTRY)
         assert entry is not None
-        deadline = noted.updated_at + timedelta(seconds=self._limits(noted).limit_order_seconds_max)
+        deadline = limit_entry_ends(noted, self._limits(noted))
         while clock.now() < deadline and self._still_wanted(noted) and not self._is_over(noted, entry):
             clock.sleep(1.0)
         if not self._is_over(noted, entry):
@@ -542,6 +542,13 @@ def proposed(intent: HedgedIntent, now: datetime) -> Trade:
         created_at=now,
         updated_at=now,
     )
+
+
+def limit_entry_ends(trade: Trade, limits: Limits) -> datetime:
+    """Until when a resting entry may wait for a fill. What else is written to its trade meanwhile adds nothing."""
+    entry = trade.main.placed(Purpose.ENTRY)
+    placed_at = entry.placed_at if entry else None
+    return (placed_at or trade.updated_at) + timedelta(seconds=limits.limit_order_seconds_max)
 
 
 def _approved_leg(leg: Leg, approved: ApprovedLeg) -> Leg:

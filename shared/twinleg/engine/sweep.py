@@ -56,7 +56,7 @@ from twinleg.engine.pages import UNSWEPT
 from twinleg.engine.ports import Document, Merge, Replace, Stored, Write
 from twinleg.engine.protect import Protection
 from twinleg.engine.records import document, parsed
-from twinleg.engine.saga import Saga
+from twinleg.engine.saga import Saga, limit_entry_ends
 from twinleg.engine.strangers import Strangers
 from twinleg.engine.system import Engine
 from twinleg.engine.watch import Reading, Readings, at_rest, is_quiet
@@ -313,7 +313,7 @@ class Sweep:
             return False
         reading = self.readings.get(trade.main.account)
         unfilled = reading is not None and trade.main.market not in reading.positions
-        ends = trade.updated_at + timedelta(seconds=self.engine.limits(trade.strategy).limit_order_seconds_max)
+        ends = limit_entry_ends(trade, self.engine.limits(trade.strategy))
         wanted = control.state is Halt.ENABLED and not trade.asked_to_end
         return unfilled and wanted and self.engine.now() < ends
 

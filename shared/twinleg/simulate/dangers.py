@@ -124,12 +124,17 @@ def _outlasting(
 
 
 def _orphans(evidence: Evidence) -> Iterator[Violation]:
-    """A position nobody recorded is closed within a few sweeps where a person chose so."""
+    """A position nobody recorded is closed within a few sweeps where a person chose so.
+
+    They count anew from each of our closes that the venue filled in part.
+    """
     if evidence.foreign != "close":
         return
     for slot, times in evidence.held.items():
         for held in times:
-            seen = evidence.clean_between(held.since, held.until or evidence.ended_at)
+            until = held.until or evidence.ended_at
+            ours = [f.at for f in evidence.slots[slot] if held.since <= f.at < until and not f.by_hand]
+            seen = evidence.clean_between(max([held.since, *ours]), until)
             if not held.opener and len(seen) > ORPHAN_SWEEPS:
                 text = f"{slot[0][:8]} {slot[1]}: nobody's position is not closed after {len(seen)} sweeps"
                 yield Violation("GUARDED", held.since, text)
