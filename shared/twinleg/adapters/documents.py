@@ -26,6 +26,7 @@ TIME = "$at"
 _written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _INT_MAX = 2**63 - 1
 _PLAIN = frozenset((str, bool, type(None)))
+_NESTED = frozenset((dict, list))
 _FIELD = re.compile(r'[^"\\\x00-\x1f]+')
 _RESERVED = re.compile(r"__.*__", re.DOTALL)
 
@@ -163,12 +164,15 @@ def _encode_map(values: dict[Any, Any], at: str) -> dict[str, Any]:
 
 
 def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
+    if type(value) is dict:
         if TIME in value:
             return datetime.fromisoformat(value[TIME])
-        return {name[1:] if name[0] == "$" else name: _decode(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_decode(item) for item in value]
+        return {
+            name[1:] if name[0] == "$" else name: _decode(item) if type(item) in _NESTED else item
+            for name, item in value.items()
+        }
+    if type(value) is list:
+        return [_decode(item) if type(item) in _NESTED else item for item in value]
     return value
 
 
