@@ -2,7 +2,7 @@
 
 A child is the run itself, with everything in memory, in which one more thing is going to go wrong; it goes on to the
 end, is judged, and tells its parent what came of it. Nothing is copied or restored by us, so that nothing can be
-forgotten. A run can be split where at most one task is under way: only the thread that forks lives on in a child.
+forgotten. A run can be split at any of its steps: all of it is one thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import gc
 import os
 import pickle
 import traceback
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,8 +22,6 @@ from twinleg.simulate.enumerate_stage import Stage
 T = TypeVar("T")
 
 CAN_FORK = hasattr(os, "fork")
-SILENT_SECONDS_MAX = 3600.0
-"""While its children run, a run itself stands still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,6 @@ class Split:
         """Run all of it. What a child could not say is the text of its error."""
         stage = self._stage
         stage.at_point = self._at
-        stage.kernel.silent_seconds_max = SILENT_SECONDS_MAX
         stage.run()
         if self._mine is not None:
             self._tell()
@@ -70,9 +66,7 @@ class Split:
     def _is_child(self, branch: Branch) -> bool:
         """Split the run. In the parent, wait for what the child says."""
         reads, writes = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads that wait hold nothing a child needs
-            child = os.fork()
+        child = os.fork()
         if child:
             os.close(writes)
             with os.fdopen(reads, "rb") as pipe:
@@ -85,13 +79,7 @@ class Split:
         stage = self._stage
         self._mine, stage.at_point = (branch, writes), None
         stage.strike_at(branch.fault, branch.stale)
-        stage.kernel.drive_anew(self._drive)
         return True
-
-    def _drive(self) -> None:
-        """In a child that was split from a task: everything after that."""
-        self._stage.drive()
-        self._tell()
 
     def _tell(self) -> None:
         """At the end of a child."""

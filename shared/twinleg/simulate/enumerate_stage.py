@@ -148,8 +148,6 @@ class Stage(World):
         except Exception as error:
             self.surprise = f"{type(error).__name__}: {error}"
             self.say("world", f"raised {self.surprise}")
-        finally:
-            self.kernel.close()
 
     def _at(self, second: float, do: Callable[[], None]) -> None:
         self.kernel.at(self.start + timedelta(seconds=second), do)
@@ -186,7 +184,7 @@ class Stage(World):
     # -- where a run can be split ----------------------------------------------------------------
 
     def _point(self) -> None:
-        """Here the run can be split in two: at most one task is under way. Points are counted from 1."""
+        """Here the run can be split in two. Points are counted from 1."""
         self.points += 1
         if self.at_point is not None:
             self.at_point(self.points)
@@ -210,8 +208,7 @@ class Stage(World):
     # -- deliveries ------------------------------------------------------------------------------
 
     def _invoke(self, function: str, post: Post, answered: Callable[[int | None], None]) -> None:
-        if self.kernel.current is None and not self.kernel.running:
-            self._point()
+        self._point()
         super()._invoke(function, post, answered)
 
     def _push(self, message: Message, answered: Callable[[bool], None]) -> None:
@@ -234,8 +231,7 @@ class Stage(World):
     # -- steps -----------------------------------------------------------------------------------
 
     def _step(self, instance: Instance, name: str) -> None:
-        if self.kernel.running == 1:
-            self._point()
+        self._point()
         if not instance.alive:
             raise Killed
         if self.kernel.running > 1 and not name.endswith("exchange"):

@@ -1,20 +1,17 @@
 """Virtual time, and tasks of which exactly one runs at any moment: the same seed gives the same run, step by step.
 
-Each invocation of a function is a task with a thread of its own. It runs until it waits (for time, or because a
-step of its I/O takes some), then whatever is due next runs. Nothing here reads a wall clock.
+Each invocation of a function is a task on a stack of its own (a greenlet). It runs until it waits (for time, or
+because a step of its I/O takes some), then whatever is due next runs. All of it is one thread of one process, so
+that the process can be forked at any step. Nothing here reads a wall clock.
 """
 
 from __future__ import annotations
 
 import heapq
-import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from twinleg.domain.errors import InvariantBroken
-
-STACK_BYTES = 1 << 20
-SILENT_SECONDS_MAX = 120.0
+from greenlet import GreenletExit, getcurrent, greenlet
 
 
 class Killed(BaseException):
@@ -24,12 +21,22 @@ class Killed(BaseException):
 class Task:
     """One invocation, running or waiting; ``killed`` once its process died."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, carry: Callable[[Task], None]) -> None:
         self.name = name
         self.killed = False
         self.done = False
-        self.go = threading.Lock()
-        self.go.acquire()
+        self._stack = greenlet(lambda: carry(self))
+
+    def go_on(self) -> None:
+        """Run it until it waits or ends."""
+        self._stack.parent = getcurrent()
+        self._stack.switch()
+
+    def wait(self) -> None:
+        """On the task's own stack: back to whoever let it go on."""
+        parent = self._stack.parent
+        assert parent is not None
+        parent.switch()
 
 
 class Kernel:
@@ -39,14 +46,9 @@ class Kernel:
         self.now = start
         self.running = 0
         """Tasks begun and not ended."""
-        self.silent_seconds_max = SILENT_SECONDS_MAX
-        """For how long, by the wall's clock, a task may neither wait nor end."""
         self._moved = moved
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = 0
-        self._back = threading.Lock()
-        self._back.acquire()
-        self._idle: list[_Worker] = []
         self._current: Task | None = None
         self._failure: BaseException | None = None
 
@@ -75,56 +77,22 @@ class Kernel:
 
     def spawn(self, name: str, body: Callable[[], None]) -> Task:
         """Begin a task now; it runs until it first waits. *body* handles its own errors; Killed just ends it."""
-        task = Task(name)
+
+        def carry(task: Task) -> None:
+            try:
+                body()
+            except (Killed, GreenletExit):
+                pass  # its process died, or its world is gone
+            except BaseException as error:
+                self._failure = error
+            finally:
+                self.running -= 1
+                task.done = True
+
+        task = Task(name, carry)
         self.running += 1
-        worker = self._idle.pop() if self._idle else _Worker(self)
-        worker.give(task, body)
         self._resume(task)
         return task
-
-    def close(self) -> None:
-        """Let the threads of a finished world end."""
-        for worker in self._idle:
-            worker.end()
-        self._idle.clear()
-
-    def drive_anew(self, drive: Callable[[], None]) -> None:
-        """In a forked process, which has none but the thread that forked: go on with that thread alone.
-
-        To be called by the driver while no task is under way, or by the only one that is. Then the driver's place is
-        taken by a new thread: once the task waits or ends, it calls *drive*, which may go on with `run_until`.
-        """
-        self._idle.clear()
-        if self._current is None:
-            return
-        self._back = threading.Lock()
-        self._back.acquire()
-
-        def driver() -> None:
-            try:
-                self._taken_back("that was forked")
-            except InvariantBroken as error:
-                self._failure = error
-            self._current = None
-            drive()
-
-        threading.Thread(target=driver, daemon=True).start()
-
-    def _carry(self, worker: _Worker, task: Task, body: Callable[[], None]) -> None:
-        """On the worker's thread: the whole of a task, from its first step to its end."""
-        task.go.acquire()
-        try:
-            body()
-        except Killed:
-            pass
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self.running -= 1
-            task.done = True
-            self._current = None
-            self._idle.append(worker)
-            self._back.release()
 
     def sleep(self, seconds: float) -> None:
         """Wait: in a task others run meanwhile, in the driver time just moves."""
@@ -134,53 +102,19 @@ class Kernel:
             self._move(wake)
             return
         self.at(wake, lambda: self._resume(task))
-        self._current = None
-        self._back.release()
-        task.go.acquire()
+        task.wait()
         if task.killed:
             raise Killed
 
     def _resume(self, task: Task) -> None:
         outer, self._current = self._current, task
-        task.go.release()
-        self._taken_back(task.name)
+        task.go_on()
         self._current = outer
-
-    def _taken_back(self, name: str) -> None:
-        """Wait until the task that runs waits or ends."""
-        if not self._back.acquire(timeout=self.silent_seconds_max):
-            raise InvariantBroken(f"task {name} neither waits nor ends")
 
     def _move(self, when: datetime) -> None:
         if when > self.now:
             self.now = when
             self._moved(when)
-
-
-class _Worker:
-    """A thread that carries one task after the other."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
-        self._given: tuple[Task, Callable[[], None]] | None = None
-        self._go = threading.Lock()
-        self._go.acquire()
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def give(self, task: Task, body: Callable[[], None]) -> None:
-        self._given = (task, body)
-        self._go.release()
-
-    def end(self) -> None:
-        self._given = None
-        self._go.release()
-
-    def _run(self) -> None:
-        while True:
-            self._go.acquire()
-            if self._given is None:
-                return
-            self._kernel._carry(self, *self._given)
 
 
 class KernelClock:

@@ -224,7 +224,6 @@ class World:
             self.kernel.at(self.start + minute * MINUTE + timedelta(seconds=31), self.people.minute)
         self.kernel.at(quiet, self._calm)
         self.kernel.run_until(end + timedelta(seconds=50))
-        self.kernel.close()
 
     def judged(self) -> list[Violation]:
         """Every violation of an invariant, from the venue's ledger and the intents."""
