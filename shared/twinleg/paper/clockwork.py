@@ -17,16 +17,16 @@ def wall_ms() -> int:
 
 
 class WallClock:
-    """Venue time that starts at ``origin_ms`` and runs ``speed`` times as fast as the wall."""
+    """Venue time that stood at ``origin_ms`` when the wall's was ``wall_ms``, and runs ``speed`` times as fast."""
 
-    def __init__(self, origin_ms: int, speed: Decimal) -> None:
+    def __init__(self, origin_ms: int, speed: Decimal, wall_ms: int | None = None) -> None:
         self.origin_ms = origin_ms
-        self._speed = speed
+        self.wall_ms = origin_ms if wall_ms is None else wall_ms
+        self.speed = speed
 
     def at(self, wall_now_ms: int) -> int:
         """Venue time at this wall time."""
-        passed = wall_now_ms - self.origin_ms
-        return self.origin_ms + int(passed * self._speed)
+        return self.origin_ms + int((wall_now_ms - self.wall_ms) * self.speed)
 
 
 def restamped(options: VenueOptions, history: int, now_ms: int) -> VenueOptions:

@@ -165,6 +165,10 @@ class Faults:
         self.rules += [rule_of(rule) for rule in rules]
         return self.listed()
 
+    def clear(self, kind: str | None = None) -> None:
+        """Drop every rule, or those of one kind."""
+        self.rules = [] if kind is None else [rule for rule in self.rules if rule.kind != kind]
+
     def listed(self) -> list[Json]:
         return [rule.as_json() for rule in self.rules]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twinleg.domain.errors import BadInput
 from twinleg.paper.accounts import Account
 from twinleg.paper.numbers import ZERO, text
 from twinleg.paper.orders import Order
@@ -34,6 +35,29 @@ def dump(state: State) -> dict[str, Any]:
         },
         "actions": state.actions,
         "nonces": {signer: list(nonces.spent) for signer, nonces in state.nonces.items()},
+    }
+
+
+def snapshot(state: State, address: str) -> dict[str, Any]:
+    """The same of one account, by its lower-case address; BadInput when it has none."""
+    account = state.accounts.get(address)
+    if account is None:
+        raise BadInput(f"address: {address} has no account here")
+    agents = {a.address for a in state.agents.values() if a.master == address}
+    return {
+        "now_ms": state.now_ms,
+        "address": address,
+        **_account(state, account),
+        "sub_accounts": account.sub_accounts,
+        "agents": sorted(agents),
+        "leverage": {c: {"is_cross": cross, "leverage": of} for c, (cross, of) in account.leverage.items()},
+        "open_orders": [_order(order) for order in account.orders.values()],
+        "fills": account.fills,
+        "funding": account.fundings,
+        "transfers": account.transfers,
+        "liquidations": [line for line in state.liquidations if line.get("user") == address],
+        "books": {kind: text(amount) for kind, amount in state.books.by_kind.get(address, {}).items()},
+        "nonces": {who: list(state.nonces[who].spent) for who in (address, *sorted(agents)) if who in state.nonces},
     }
 
 

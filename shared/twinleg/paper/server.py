@@ -12,8 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from twinleg.domain.errors import BadInput
-from twinleg.domain.money import decimal_of
+from twinleg.paper import control
 from twinleg.paper.clockwork import wall_ms
 from twinleg.paper.options import VenueOptions
 from twinleg.paper.venue import Reply, Venue
@@ -28,17 +27,27 @@ TICK_SECONDS = 0.25
 Json = Any
 
 
-def serve(options: VenueOptions) -> None:
-    """Run a venue until SIGTERM or SIGINT. Prints one line with its address when it is ready."""
-    asyncio.run(_serve(options))
+def announce(url: str, _: Venue) -> None:
+    """The line by which a parent process learns the address."""
+    print(f"paper venue listening on {url}", flush=True)
 
 
-async def _serve(options: VenueOptions) -> None:
+def serve(options: VenueOptions, *, faults: Json = (), ready: Callable[[str, Venue], None] = announce) -> None:
+    """Run a venue until SIGTERM or SIGINT; *ready* is told its address once it listens.
+
+    *faults* are the fault rules to begin with.
+    """
+    asyncio.run(_serve(options, list(faults), ready))
+
+
+async def _serve(options: VenueOptions, faults: Json, ready: Callable[[str, Venue], None]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await _run(Venue(options, wall_ms), stop, lambda url: print(f"paper venue listening on {url}", flush=True))
+    venue = Venue(options, wall_ms)
+    venue.add_faults(faults)
+    await _run(venue, stop, lambda url: ready(url, venue))
 
 
 async def _run(venue: Venue, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
@@ -117,26 +126,16 @@ class Face:
 
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
-        self._control: dict[tuple[str, str], Callable[[Json], Json]] = {
-            ("GET", "/_sim/status"): lambda _: venue.status(),
-            ("GET", "/_sim/ledger"): lambda _: venue.ledger(),
-            ("POST", "/_sim/clock"): self._clock,
-            ("POST", "/_sim/deposit"): self._deposit,
-            ("POST", "/_sim/switches"): self._switches,
-            ("POST", "/_sim/candles"): self._candles,
-            ("POST", "/_sim/faults"): venue.add_faults,
-            ("GET", "/_sim/faults"): lambda _: venue.faults(),
-            ("DELETE", "/_sim/faults"): lambda _: venue.clear_faults(),
-        }
+        self.control = control.Control(venue)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One HTTP request."""
         if request.path in ("/info", "/exchange") and request.method == "POST":
             return await self._face(request)
-        control = self._control.get((request.method, request.path))
-        if control is None:
-            return web.Response(status=404, text="not found")
-        return await self._controlled(request, control)
+        if request.path == control.ROOT or request.path.startswith(control.ROOT + "/"):
+            raw = await request.read()
+            return _json(*self.control.answer(request.method, request.path, request.query, raw))
+        return web.Response(status=404, text="not found")
 
     async def _face(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.content_type != "application/json":
@@ -154,41 +153,6 @@ class Face:
                 request.transport.close()
             return web.Response(status=499)
         return _response(reply)
-
-    async def _controlled(self, request: web.BaseRequest, control: Callable[[Json], Json]) -> web.Response:
-        try:
-            raw = await request.read()
-            body = json.loads(raw) if raw else {}
-            return _json(200, control(body))
-        except BadInput as error:
-            return _json(400, {"error": str(error)})
-        except ValueError as error:
-            return _json(400, {"error": f"the body must be JSON: {error}"})
-
-    def _clock(self, body: Json) -> Json:
-        return {"now_ms": self._venue.set_clock(_field(body, "now_ms", int))}
-
-    def _deposit(self, body: Json) -> Json:
-        address, amount = _field(body, "address", str), decimal_of(body.get("usd"), "usd")
-        self._venue.deposit(address, amount)
-        return {"address": address.lower(), "usd": str(amount)}
-
-    def _switches(self, body: Json) -> Json:
-        if type(body) is not dict:
-            raise BadInput(f"switches must be an object of name: value, was {body!r}")
-        return self._venue.set_switches(body)
-
-    def _candles(self, body: Json) -> Json:
-        coin, rows = _field(body, "coin", str), _field(body, "candles", list)
-        self._venue.append_candles(coin, rows)
-        return {"coin": coin, "appended": len(rows)}
-
-
-def _field(body: Json, name: str, kind: type) -> Any:
-    value = body.get(name) if type(body) is dict else None
-    if type(value) is not kind:
-        raise BadInput(f"{name} must be {kind.__name__}, was {value!r}")
-    return value
 
 
 def _response(reply: Reply) -> web.Response:

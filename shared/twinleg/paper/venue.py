@@ -13,12 +13,14 @@ from typing import Any
 from twinleg.domain.candles import Candle, utc_from_ms
 from twinleg.domain.errors import BadInput, InvariantBroken
 from twinleg.domain.money import decimal_of
-from twinleg.paper import limits
+from twinleg.paper import ledger, limits
 from twinleg.paper.clockwork import WallClock, restamped
 from twinleg.paper.desk import Interference, OrderFault
 from twinleg.paper.exchange import UNREADABLE, Exchange, default_start_ms, history_count
 from twinleg.paper.faults import Faults, Rule, acting, asking, interference
 from twinleg.paper.journal import Entry, Journal, checksum
+from twinleg.paper.market import HOUR_MS, RATE_CAP
+from twinleg.paper.numbers import ZERO
 from twinleg.paper.options import VenueOptions
 from twinleg.paper.schema import is_address, is_exchange_request
 from twinleg.paper.signatures import ZERO_ADDRESS
@@ -177,6 +179,13 @@ class Venue:
             return engine.deposit(payload["address"], Decimal(payload["usd"]))
         if kind == "switches":
             return engine.set_switches(payload)
+        if kind == "clock":
+            self._clock = WallClock(payload["now_ms"], Decimal(payload["speed"]), payload["wall_ms"])
+            return engine.advance(payload["now_ms"])
+        if kind == "funding":
+            market = engine.state.markets[payload["coin"]]
+            rates = [(ms, Decimal(rate)) for ms, rate in payload["rates"]]
+            return market.know_funding([*market.funding_known.items(), *rates])
         return engine.append_candles(payload["coin"], candles_of(payload["candles"], self._interval(payload["coin"])))
 
     def _replay(self) -> None:
@@ -201,24 +210,64 @@ class Venue:
     def set_clock(self, now_ms: int) -> int:
         """Move a manual clock; returns where it stands."""
         if self._clock is not None:
-            raise BadInput("now_ms: this venue runs on the wall's clock")
+            raise BadInput("now_ms: this venue runs on the wall's clock; step_ms and speed change it")
         self.engine.advance(now_ms)
         if self._journal is not None:
             self._journal.write_clock(now_ms)
         return now_ms
 
+    def step_clock(self, step_ms: int) -> int:
+        """Move any clock on by so much; returns where it stands. A wall clock runs on from there at its speed."""
+        if self._clock is None:
+            return self.set_clock(self.engine.state.now_ms + step_ms)
+        return self._restart_clock(step_ms, self._clock.speed)
+
+    def set_speed(self, speed: Decimal) -> int:
+        """Let a wall clock run at another speed from now on, 0 to stop it; returns where it stands."""
+        if self._clock is None:
+            raise BadInput("speed: this venue's clock is manual; now_ms and step_ms move it")
+        return self._restart_clock(0, speed)
+
+    def _restart_clock(self, step_ms: int, speed: Decimal) -> int:
+        self.catch_up()
+        now_ms = self.engine.state.now_ms + step_ms
+        self._commit("clock", {"now_ms": now_ms, "wall_ms": self._wall(), "speed": str(speed)})
+        return now_ms
+
+    def balance(self, address: str) -> Decimal:
+        """The perp USDC of an address, without unrealised profit; 0 when it has no account."""
+        self.catch_up()
+        account = self.engine.state.accounts.get(_key(address))
+        return ZERO if account is None else account.balance
+
+    def account(self, address: str) -> Json:
+        """What ``GET /_sim/account`` answers; BadInput when there is no such account."""
+        self.catch_up()
+        return ledger.snapshot(self.engine.state, _key(address))
+
     def deposit(self, address: str, amount: Decimal) -> None:
-        """USDC from outside for an address."""
+        """USDC from outside for an address; a negative amount goes there."""
         if not is_address(address):
             raise BadInput(f"address must be 40 hex digits, was {address!r}")
         self.catch_up()
         self._commit("deposit", {"address": address, "usd": str(amount)})
 
+    def switches(self) -> Json:
+        """Every switch and where it stands."""
+        return self.engine.state.switches.as_json()
+
     def set_switches(self, values: Json) -> Json:
         """Turn switches; returns all of them."""
         self.catch_up()
         self._commit("switches", values)
-        return self.engine.state.switches.as_json()
+        return self.switches()
+
+    def know_funding(self, coin: str, rows: Json) -> None:
+        """Hourly funding rates to come, ``[[ts_ms, rate], ...]``, instead of those from the premium."""
+        self.catch_up()
+        self._interval(coin)
+        rates = [[ms, str(rate)] for ms, rate in rates_of(rows, self.engine.state.now_ms)]
+        self._commit("funding", {"coin": coin, "rates": rates})
 
     def append_candles(self, coin: str, rows: Json) -> None:
         """Give a market more candles to come, ``[[ts_ms, open, high, low, close, volume], ...]``."""
@@ -238,9 +287,10 @@ class Venue:
     def faults(self) -> Json:
         return {"faults": self._faults.listed()}
 
-    def clear_faults(self) -> Json:
-        self._faults.rules.clear()
-        return {"faults": []}
+    def clear_faults(self, kind: str | None = None) -> Json:
+        """Drop every rule, or those of one kind; returns what is left."""
+        self._faults.clear(kind)
+        return self.faults()
 
     def status(self) -> Json:
         """What ``GET /_sim/status`` answers."""
@@ -251,6 +301,7 @@ class Venue:
             "pid": os.getpid(),
             "now_ms": state.now_ms,
             "clock": self.options.clock,
+            "speed": None if self._clock is None else f"{self._clock.speed:f}",
             "open_accounts": self.options.open_accounts,
             "markets": {
                 coin: {
@@ -326,6 +377,25 @@ def shaped(status: int, answer: Json) -> Reply:
     if status in (400, 415, 422):
         return Reply(status, str(answer), "text/plain")
     return Reply(status, _compact(answer))
+
+
+def _key(address: str) -> str:
+    return "0x" + address.lower().removeprefix("0x")
+
+
+def rates_of(rows: Json, now_ms: int) -> list[tuple[int, Decimal]]:
+    """Rates of ``[[ts_ms, rate], ...]``; BadInput names the row that is wrong or whose hour is already over."""
+    out = []
+    for number, row in enumerate(rows):
+        if type(row) is not list or len(row) != 2 or type(row[0]) is not int:
+            raise BadInput(f"rates[{number}] must be [ts_ms, rate], was {row!r}")
+        rate = decimal_of(str(row[1]) if type(row[1]) is float else row[1], f"rates[{number}]")
+        if abs(rate) > RATE_CAP:
+            raise BadInput(f"rates[{number}] must be from -{RATE_CAP} to {RATE_CAP}, was {rate}")
+        if row[0] - row[0] % HOUR_MS <= now_ms:
+            raise BadInput(f"rates[{number}]: the hour of {row[0]} does not lie after the venue's clock ({now_ms})")
+        out.append((row[0], rate))
+    return out
 
 
 def candles_of(rows: Json, interval: timedelta) -> list[Candle]:
