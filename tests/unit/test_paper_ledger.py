@@ -20,6 +20,7 @@ from hyperliquid.utils import signing
 
 from twinleg.domain.errors import BadInput, InvariantBroken
 from twinleg.paper.exchange import Exchange
+from twinleg.paper.faults import rules_of
 from twinleg.paper.options import Switches, VenueOptions
 from twinleg.paper.venue import Venue
 
@@ -414,12 +415,56 @@ def test_rules_match_by_address_and_coin_too():
     assert [rule["struck"] for rule in venue.faults()["faults"]] == [0, 0, 1]
 
 
+def test_rules_match_by_user_and_side_and_leave_the_first_ones_alone():
+    venue = faulty({"kind": "lose_request", "user": KEY.address, "side": "sell", "skip": 1, "count": 1})
+    sell = order(wire(False, 99_000, "0.01", "Ioc"))
+    sent = [post(venue, action, START_MS + i).lost for i, action in enumerate([order(BUY), sell, sell, sell])]
+    assert sent == [False, False, True, False]
+    (rule,) = venue.faults()["faults"]
+    assert (rule["struck"], rule["address"]) == (1, ADDRESS)
+
+
+def test_rules_on_one_line_are_those_of_the_json():
+    text = f"lose_answer:0.02:action=order:seed=3, 429:path=/info:execute=true,delay:0.5:ms=800:user={ADDRESS}"
+    assert rules_of(text) == [
+        {"kind": "lose_answer", "probability": "0.02", "action": "order", "seed": 3},
+        {"kind": "429", "path": "/info", "execute": True},
+        {"kind": "delay", "probability": "0.5", "ms": 800, "user": ADDRESS},
+    ]
+    assert len(faulty(*rules_of(text)).faults()["faults"]) == 3
+
+
+BAD_LINES = {
+    "empty": ("", "kind must be one of lose_answer"),
+    "kind": ("lose_answr:1", "kind must be one of lose_answer, .*, was 'lose_answr'"),
+    "share": ("429:2", "probability must be from 0 to 1, was 2"),
+    "word": ("429:often", "probability must be a decimal number, was 'often'"),
+    "field": ("429:1:sec=1", "'sec' is not a field; known are action, address"),
+    "no value": ("429:1:path", "'path' in '429:1:path' must be field=value"),
+    "whole": ("429:count=1.5", "count must be int, was '1.5'"),
+    "truth": ("429:execute=yes", "execute must be bool, was 'yes'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LINES)
+def test_a_wrong_line_of_rules_is_named_with_its_value(name):
+    line, text = BAD_LINES[name]
+    with pytest.raises(BadInput, match=text):
+        faulty(*rules_of(line))
+
+
 BAD_RULES = {
     "kind": ({"kind": "moon"}, "kind must be one of"),
     "field": ({"kind": "delay", "sec": 1}, "'sec' is not a field"),
     "count": ({"kind": "delay", "count": "1"}, "count must be int, was '1'"),
     "probability": ({"kind": "delay", "probability": 2}, "probability must be from 0 to 1, was 2"),
     "when": ({"kind": "delay", "when": "never"}, "when must be arrival or answer, was 'never'"),
+    "path": ({"kind": "429", "path": "/moon"}, "path must be /info or /exchange, was '/moon'"),
+    "side": ({"kind": "429", "side": "long"}, "side must be buy or sell, was 'long'"),
+    "user": ({"kind": "429", "user": "0x12"}, "address must be 40 hex digits, was '0x12'"),
+    "cloid": ({"kind": "429", "cloid": "0x12"}, "cloid must be 32 hex digits, was '0x12'"),
+    "least": ({"kind": "429", "count": 0}, "count must be 1 or more, was 0"),
+    "no time": ({"kind": "arrive_late"}, "ms with arrive_late must be 1 or more, was None"),
 }
 
 

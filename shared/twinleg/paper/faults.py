@@ -12,14 +12,20 @@ A rule is a JSON object. ``kind`` says what happens:
     stale_read     a question is answered as it was the last time it was asked
     empty_read     a question is answered as for an address that never traded and holds nothing
 
-A rule applies where all of ``path``, ``action`` (the action's or question's type), ``address``, ``coin`` and
-``cloid`` that it names match; at most ``count`` times (without it, always), each time with ``probability``, drawn
-from ``seed``. Rules are not part of the ledger: a restarted venue has none.
+A rule applies where all of ``path``, ``action`` (the action's or question's type), ``address`` (also called
+``user``), ``coin``, ``cloid`` and ``side`` ("buy" or "sell") that it names match; not for the first ``skip`` such
+requests; then at most ``count`` times (without it, always), each time with ``probability``, drawn from ``seed``. Rules
+are not part of the ledger: a restarted venue has none but those of its command line.
+
+On one line (``rules_of``), rules are separated by commas, a rule's parts by colons: the kind, the probability, fields.
+
+    lose_answer:0.02:action=order:seed=3,429:0.01:path=/info,delay:ms=800:count=5
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -46,10 +52,13 @@ KINDS = (
 )
 _FIELDS = frozenset(
     (
-        *("kind", "path", "action", "address", "coin", "cloid", "count", "probability", "seed"),
+        *("kind", "path", "action", "address", "coin", "cloid", "side", "skip", "count", "probability", "seed"),
         *("ms", "when", "execute", "fraction", "error"),
     )
 )
+_WHOLE = ("count", "skip", "seed", "ms")
+PATHS = ("/info", "/exchange")
+_CLOID = re.compile(r"(0[xX])?[0-9a-fA-F]{32}")
 
 Json = Any
 
@@ -63,6 +72,7 @@ class Request:
     addresses: frozenset[str]
     coins: frozenset[str]
     cloids: frozenset[str]
+    sides: frozenset[str] = frozenset()
 
 
 def asking(body: Json) -> Request:
@@ -85,7 +95,7 @@ def acting(path: str, body: Json, signer: str | None, state: State) -> Request:
     agent = state.agents.get(signer or "")
     addresses = {signer or "", agent.master if agent else "", _lower(body.get("vaultAddress") or "")}
     orders = [*action.get("orders", ()), *(m["order"] for m in action.get("modifies", ()))]
-    orders += [action["order"]] if "order" in action else []
+    orders += [action[name] for name in ("order", "twap") if name in action]
     assets = [o.get("a", o.get("asset")) for o in (*orders, *action.get("cancels", ()), action)]
     cloids = [o.get("c") for o in orders] + [c.get("cloid") for c in action.get("cancels", ())]
     return Request(
@@ -94,7 +104,12 @@ def acting(path: str, body: Json, signer: str | None, state: State) -> Request:
         frozenset(a for a in addresses if a),
         frozenset(state.by_asset[a].coin for a in assets if a in state.by_asset),
         frozenset(_lower(c) for c in cloids if c),
+        frozenset("buy" if o["b"] else "sell" for o in orders if "b" in o),
     )
+
+
+def _is_cloid(value: Json) -> bool:
+    return type(value) is str and _CLOID.fullmatch(value) is not None
 
 
 def _lower(ident: str) -> str:
@@ -112,6 +127,8 @@ class Rule:
     address: str | None = None
     coin: str | None = None
     cloid: str | None = None
+    side: str | None = None
+    skip: int = 0
     count: int | None = None
     probability: Decimal = Decimal(1)
     seed: int = 0
@@ -120,6 +137,8 @@ class Rule:
     execute: bool = False
     fraction: Decimal = Decimal("0.5")
     error: str = "Insufficient margin to place order."
+    met: int = 0
+    """How many requests it named, struck or not."""
     struck: int = 0
     draw: random.Random = field(default_factory=random.Random)
 
@@ -131,6 +150,7 @@ class Rule:
             and (self.address is None or self.address in request.addresses)
             and (self.coin is None or self.coin in request.coins)
             and (self.cloid is None or self.cloid in request.cloids)
+            and (self.side is None or self.side in request.sides)
             and self._suits(request.path)
         )
 
@@ -141,7 +161,8 @@ class Rule:
 
     def strikes(self) -> bool:
         """Draw: whether it happens this time, and count it."""
-        if self.count is not None and self.struck >= self.count:
+        self.met += 1
+        if self.met <= self.skip or (self.count is not None and self.struck >= self.count):
             return False
         if self.probability < 1 and Decimal(self.draw.random()) >= self.probability:
             return False
@@ -149,7 +170,7 @@ class Rule:
         return True
 
     def as_json(self) -> dict[str, Json]:
-        shown = {name: getattr(self, name) for name in (*_FIELDS, "struck")}
+        shown = {name: getattr(self, name) for name in (*sorted(_FIELDS), "struck")}
         return {k: str(v) if isinstance(v, Decimal) else v for k, v in shown.items() if v is not None}
 
 
@@ -191,35 +212,74 @@ def interference(struck: Mapping[str, Rule]) -> Interference:
     return tuple(out)
 
 
+def rules_of(text: str) -> list[Json]:
+    """The rules that one line of text describes; they are not checked yet, but for the line's own form."""
+    return [_spelt(part.strip()) for part in text.split(",")]
+
+
+def _spelt(text: str) -> Json:
+    kind, *parts = text.split(":")
+    rule: dict[str, Json] = {"kind": kind}
+    for number, part in enumerate(parts):
+        name, given, value = part.partition("=")
+        if not given and not number:
+            name, value = "probability", part
+        elif not given:
+            raise BadInput(f"faults: {part!r} in {text!r} must be field=value")
+        rule[name] = _typed(name, value)
+    return rule
+
+
+def _typed(name: str, value: str) -> Json:
+    if name in _WHOLE and value.isascii() and value.isdecimal():
+        return int(value)
+    return {"true": True, "false": False}.get(value, value) if name == "execute" else value
+
+
 def rule_of(raw: Json) -> Rule:
     """A rule from JSON; BadInput names the field, its value and what it may be."""
     if type(raw) is not dict:
         raise BadInput(f"faults: a rule must be an object, was {raw!r}")
+    raw = {"address" if name == "user" else name: value for name, value in raw.items()}
     unknown = sorted(set(raw) - _FIELDS)
     if unknown:
-        raise BadInput(f"faults: {unknown[0]!r} is not a field; known are {', '.join(sorted(_FIELDS))}")
+        raise BadInput(f"faults: {unknown[0]!r} is not a field; known are {', '.join(sorted(_FIELDS))}, user")
     kind = str(raw.get("kind"))
     if kind not in KINDS:
         raise BadInput(f"faults: kind must be one of {', '.join(KINDS)}, was {raw.get('kind')!r}")
     rule = Rule(kind)
-    for name in ("path", "action", "coin", "when", "error"):
+    for name in ("path", "action", "coin", "when", "error", "side"):
         if name in raw:
             setattr(rule, name, _checked(raw, name, str))
-    for name in ("address", "cloid"):
+    for name, form, digits in (("address", is_address, 40), ("cloid", _is_cloid, 32)):
         if name in raw:
-            setattr(rule, name, _lower(_checked(raw, name, str)))
-    for name in ("count", "seed", "ms"):
+            if not form(raw[name]):
+                raise BadInput(f"faults: {name} must be {digits} hex digits, was {raw[name]!r}")
+            setattr(rule, name, _lower(raw[name]))
+    for name in _WHOLE:
         if name in raw:
-            setattr(rule, name, _checked(raw, name, int))
+            setattr(rule, name, _whole(raw, name))
     if "execute" in raw:
         rule.execute = _checked(raw, "execute", bool)
     for name in ("probability", "fraction"):
         if name in raw:
             setattr(rule, name, _share(raw, name))
-    if rule.when not in ("arrival", "answer"):
-        raise BadInput(f"faults: when must be arrival or answer, was {rule.when!r}")
+    for name, choices in (("when", ("arrival", "answer")), ("path", (*PATHS, None)), ("side", ("buy", "sell", None))):
+        if getattr(rule, name) not in choices:
+            allowed = " or ".join(choice for choice in choices if choice)
+            raise BadInput(f"faults: {name} must be {allowed}, was {getattr(rule, name)!r}")
+    if kind in ("delay", "arrive_late") and not rule.ms:
+        raise BadInput(f"faults: ms with {kind} must be 1 or more, was {raw.get('ms')!r}")
     rule.draw = random.Random(rule.seed)
     return rule
+
+
+def _whole(raw: Json, name: str) -> int:
+    value: int = _checked(raw, name, int)
+    least = 1 if name == "count" else 0
+    if value < least and name != "seed":
+        raise BadInput(f"faults: {name} must be {least} or more, was {value}")
+    return value
 
 
 def _checked(raw: Json, name: str, kind: type) -> Any:
