@@ -11,11 +11,15 @@ A rule is a JSON object. ``kind`` says what happens:
     reject         an order is refused with ``error``
     stale_read     a question is answered as it was the last time it was asked
     empty_read     a question is answered as for an address that never traded and holds nothing
+    ws_disconnect  the WebSocket is closed without a farewell instead of sending this message
+    ws_silence     the WebSocket stays open and sends nothing more, this message included
+    ws_drop, ws_duplicate   this message of the WebSocket is not sent, or twice
 
-A rule applies where all of ``path``, ``action`` (the action's or question's type), ``address`` (also called
-``user``), ``coin``, ``cloid`` and ``side`` ("buy" or "sell") that it names match; not for the first ``skip`` such
-requests; then at most ``count`` times (without it, always), each time with ``probability``, drawn from ``seed``. Rules
-are not part of the ledger: a restarted venue has none but those of its command line.
+A rule applies where all of ``path``, ``action`` (the action's or question's type; of a WebSocket message its stream,
+or ``post``, ``pong``, ``error``, ``subscriptionResponse``), ``address`` (also called ``user``), ``coin``, ``cloid`` and
+``side`` ("buy" or "sell") that it names match; not for the first ``skip`` such requests; then at most ``count`` times
+(without it, always), each time with ``probability``, drawn from ``seed``. Rules are not part of the ledger: a restarted
+venue has none but those of its command line.
 
 On one line (``rules_of``), rules are separated by commas, a rule's parts by colons: the kind, the probability, fields.
 
@@ -49,6 +53,10 @@ KINDS = (
     "reject",
     "stale_read",
     "empty_read",
+    "ws_disconnect",
+    "ws_silence",
+    "ws_drop",
+    "ws_duplicate",
 )
 _FIELDS = frozenset(
     (
@@ -57,7 +65,8 @@ _FIELDS = frozenset(
     )
 )
 _WHOLE = ("count", "skip", "seed", "ms")
-PATHS = ("/info", "/exchange")
+WS = "/ws"
+PATHS = ("/info", "/exchange", WS)
 _CLOID = re.compile(r"(0[xX])?[0-9a-fA-F]{32}")
 
 Json = Any
@@ -155,6 +164,8 @@ class Rule:
         )
 
     def _suits(self, path: str) -> bool:
+        if path == WS or self.kind.startswith("ws_"):
+            return path == WS and self.kind.startswith("ws_")
         if self.kind in ("partial_fill", "reject", "arrive_late"):
             return path == "/exchange"
         return path == "/info" or self.kind not in ("stale_read", "empty_read")

@@ -96,6 +96,10 @@ class Switches:
     """How long an expired agent key still signs (it was late on testnet)."""
     funding_rounding: Literal["half_even", "down"] = "half_even"
     """How a funding payment is brought to the 6 decimals of USDC."""
+    ws_unknown_coin: Literal["error", "disconnect"] = "error"
+    """A WebSocket subscription to an unknown coin: ``Invalid subscription``, or the connection ends (both seen)."""
+    ws_partial_fill_updates: bool = True
+    """Whether a partial fill of a resting order is told on ``orderUpdates``, as ``open`` with what is left."""
     trigger_slippage: Decimal = Decimal("0.1")
     """Limit of a triggered market order: this fraction beyond the mark at which it fired."""
     order_memory: int = 2000
@@ -116,6 +120,8 @@ class Switches:
     """Traded volume required for sub-accounts (100 000 USDC) and scheduleCancel (1 000 000 USDC)."""
     rate_limits: bool = False
     """Request weight per minute (429) and the address budget."""
+    ws_idle_seconds: int = 60
+    """A WebSocket to which nothing was sent for this long, in real time, is closed; 0: never."""
     nonce_window: bool = True
     """Whether nonces must lie near the venue's clock. Turn off to trade on old candles with wall-clock nonces."""
     fill_on_touch: bool = False

@@ -1,9 +1,11 @@
-"""The venue's process: Hyperliquid's HTTP face on one port, and the control paths under ``/_sim``."""
+"""The venue's process: Hyperliquid's HTTP and WebSocket faces on one port, and the control paths under ``/_sim``."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -12,17 +14,19 @@ from typing import Any
 
 from aiohttp import web
 
+from twinleg.domain.errors import BadInput
 from twinleg.paper import control
 from twinleg.paper.clockwork import wall_ms
 from twinleg.paper.options import VenueOptions
 from twinleg.paper.venue import Reply, Venue
+from twinleg.paper.ws import PATH, Sockets
 
 NOT_JSON = "Failed to parse the request body as JSON"
 WRONG_TYPE = "Expected request with `Content-Type: application/json`"
 BODY_BYTES_MAX = 64 * 1024 * 1024
 SHUTDOWN_SECONDS = 2
 TICK_SECONDS = 0.25
-"""How often a wall-clock venue walks its markets without being asked."""
+"""How often a wall-clock venue walks its markets without being asked, and WebSockets are looked after."""
 
 Json = Any
 
@@ -47,22 +51,28 @@ async def _serve(options: VenueOptions, faults: Json, ready: Callable[[str, Venu
         loop.add_signal_handler(number, stop.set)
     venue = Venue(options, wall_ms)
     venue.add_faults(faults)
-    await _run(venue, stop, lambda url: ready(url, venue))
+    try:
+        await _run(venue, stop, lambda url: ready(url, venue))
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        raise BadInput(f"port: cannot listen on {options.host}:{options.port} ({os.strerror(error.errno)})") from None
 
 
 async def _run(venue: Venue, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
     options = venue.options
-    server = web.Server(Face(venue).handle, access_log=None, request_factory=_large_request)
+    sockets = Sockets(venue)
+    server = web.Server(Face(venue, sockets).handle, access_log=None, request_factory=_large_request)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, options.host, options.port, backlog=256).start()
         ready(f"http://{options.host}:{runner.addresses[0][1]}")
-        ticking = asyncio.create_task(_tick(venue)) if options.clock == "wall" else None
+        ticking = asyncio.create_task(_tick(venue, sockets))
         await stop.wait()
-        if ticking is not None:
-            ticking.cancel()
+        ticking.cancel()
     finally:
+        sockets.disconnect()
         await runner.cleanup()
         venue.close()
 
@@ -115,18 +125,21 @@ def serve_in_thread(options: VenueOptions) -> ThreadServer:
     return ThreadServer(options)
 
 
-async def _tick(venue: Venue) -> None:
+async def _tick(venue: Venue, sockets: Sockets) -> None:
     while True:
         venue.catch_up()
+        await sockets.tick()
         await asyncio.sleep(TICK_SECONDS)
 
 
 class Face:
     """Routes requests to one venue."""
 
-    def __init__(self, venue: Venue) -> None:
+    def __init__(self, venue: Venue, sockets: Sockets) -> None:
         self._venue = venue
+        self._sockets = sockets
         self.control = control.Control(venue)
+        self.control.disconnect = sockets.disconnect
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One HTTP request."""
@@ -134,7 +147,11 @@ class Face:
             return await self._face(request)
         if request.path == control.ROOT or request.path.startswith(control.ROOT + "/"):
             raw = await request.read()
-            return _json(*self.control.answer(request.method, request.path, request.query, raw))
+            status, answer = self.control.answer(request.method, request.path, request.query, raw)
+            await self._sockets.settle()
+            return _json(status, answer)
+        if request.path == PATH and request.method == "GET":
+            return await self._sockets.serve(request)
         return web.Response(status=404, text="not found")
 
     async def _face(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -145,9 +162,11 @@ class Face:
         except ValueError:
             return web.Response(status=400, text=NOT_JSON)
         reply = self._venue.reply(request.path, body, request.remote or "")
+        await self._sockets.settle()
         while reply.hold_seconds:
             await asyncio.sleep(reply.hold_seconds)
             reply = reply.later() if reply.later is not None else replace(reply, hold_seconds=0)
+            await self._sockets.settle()
         if reply.lost:
             if request.transport is not None:
                 request.transport.close()

@@ -47,6 +47,14 @@ def trades_between(state: State, coin: str, after_ms: int, until_ms: int) -> lis
     return rows
 
 
+def new_trades(state: State, coin: str, after_ms: int, fills_seen: int) -> list[Row]:
+    """Trades since somebody last looked, oldest first: he had come to ``after_ms`` and had seen so many fills of all."""
+    rows = _of_the_path(state.seed, state.markets[coin], after_ms, state.now_ms)
+    rows += _of_fills(state.seed, coin, state.fills[fills_seen:])
+    rows.sort(key=_when)
+    return rows
+
+
 def recent_trades(state: State, coin: str, count: int = RECENT) -> list[Row]:
     """The last trades of a market, newest first."""
     market = state.markets[coin]

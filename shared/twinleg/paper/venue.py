@@ -17,7 +17,7 @@ from twinleg.paper import ledger, limits
 from twinleg.paper.clockwork import WallClock, restamped
 from twinleg.paper.desk import Interference, OrderFault
 from twinleg.paper.exchange import UNREADABLE, Exchange, default_start_ms, history_count
-from twinleg.paper.faults import Faults, Rule, acting, asking, interference
+from twinleg.paper.faults import Faults, Request, Rule, acting, asking, interference
 from twinleg.paper.journal import Entry, Journal, checksum
 from twinleg.paper.market import HOUR_MS, RATE_CAP
 from twinleg.paper.numbers import ZERO
@@ -61,6 +61,8 @@ class Venue:
         self._journal = None if options.ledger is None else Journal(options.ledger)
         begun = None if self._journal is None else self._journal.beginning()
         self.options = self._first_options(options.checked()) if begun is None else _continued(options, begun)
+        self.continued = begun is not None
+        """Whether its ledger was begun by an earlier start, whose markets and accounts it has."""
         if self._journal is not None and begun is None:
             self._journal.begin(self.options)
         start_ms = self.options.start_ms
@@ -286,6 +288,10 @@ class Venue:
 
     def faults(self) -> Json:
         return {"faults": self._faults.listed()}
+
+    def struck(self, request: Request) -> dict[str, Rule]:
+        """The fault rules that strike one message of a WebSocket, by kind."""
+        return self._faults.struck(request) if self._faults.rules else {}
 
     def clear_faults(self, kind: str | None = None) -> Json:
         """Drop every rule, or those of one kind; returns what is left."""

@@ -1,0 +1,204 @@
+"""Streams of what happened to one account: fills, order updates, funding and transfers, each told once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from twinleg.paper.accounts import Account
+from twinleg.paper.exchange import Exchange
+from twinleg.paper.feed import SNAPSHOT_ROWS, message
+from twinleg.paper.numbers import text, usd
+
+Json = Any
+Row = dict[str, Any]
+
+
+# Reading how far an account has come
+
+
+class Reader:
+    """Reads what one account has done since the last look. An address without an account has done nothing yet."""
+
+    def __init__(self, engine: Exchange, address: str) -> None:
+        self._engine = engine
+        self.address = address
+        self._counts: dict[str, int] = {}
+        self._latest: Row | None = None
+        for name in ("fills", "fundings", "transfers", "liquidations"):
+            self.new(name)
+        self.new_statuses()
+
+    @property
+    def account(self) -> Account | None:
+        return self._engine.state.accounts.get(self.address)
+
+    def rows(self, name: str) -> Sequence[Row]:
+        """One of the growing lists, whole."""
+        if name == "liquidations":
+            return self._engine.state.liquidations
+        account = self.account
+        found: Sequence[Row] = () if account is None else getattr(account, name)
+        return found
+
+    def new(self, name: str) -> list[Row]:
+        """What one of the growing lists has gained."""
+        rows = self.rows(name)
+        before = self._counts.get(name, 0)
+        self._counts[name] = len(rows)
+        return list(rows[before:]) if len(rows) > before else []
+
+    def new_statuses(self) -> list[Row]:
+        """Order statuses since the last look, oldest first (of the history's, which is capped by count)."""
+        account = self.account
+        history = () if account is None else account.history
+        found: list[Row] = []
+        for entry in history:
+            if entry is self._latest:
+                break
+            found.append(entry)
+        if found:
+            self._latest = found[0]
+        return found[::-1]
+
+
+# Events
+
+
+class ListFeed:
+    """A list that starts with a snapshot: ``{"isSnapshot": true, "user": ..., name: [...]}``, then what is new."""
+
+    def __init__(self, reader: Reader, source: str, channel: str, name: str, shaped: Callable[[list[Row]], Json]):
+        self._reader = reader
+        self._source, self._channel, self._name, self._shaped = source, channel, name, shaped
+
+    def first(self) -> list[str]:
+        rows = list(self._reader.rows(self._source)[-SNAPSHOT_ROWS:])
+        return [message(self._channel, {"isSnapshot": True, **self._data(rows)})]
+
+    def news(self, _: float) -> list[str]:
+        rows = self._reader.new(self._source)
+        return [message(self._channel, self._data(rows))] if rows else []
+
+    def _data(self, rows: list[Row]) -> Json:
+        return {"user": self._reader.address, self._name: self._shaped(rows)}
+
+
+def payment(row: Row) -> Row:
+    """A funding payment as the WebSocket tells it."""
+    delta = row["delta"]
+    return {"time": row["time"], **{k: delta[k] for k in ("coin", "usdc", "szi", "fundingRate", "nSamples")}}
+
+
+class OrderUpdates:
+    """Every status of every order of one account, without a snapshot.
+
+    An order that is filled, or taken out, in the request that placed it is told ``open`` first. A partial fill of a
+    resting order is told as ``open`` with what is left, while ``partial_fills`` says so.
+    """
+
+    def __init__(self, engine: Exchange, address: str) -> None:
+        self._state = engine.state
+        self._reader = Reader(engine, address)
+        account = self._reader.account
+        self._open: set[int] = set() if account is None else set(account.orders)
+
+    def first(self) -> list[str]:
+        return []
+
+    def news(self, _: float) -> list[str]:
+        out: list[Row] = []
+        shown: dict[int, str] = {}
+        for entry in self._reader.new_statuses():
+            out += self._told(entry)
+            shown[entry["order"]["oid"]] = entry["order"]["sz"]
+        fills = self._reader.new("fills")
+        if self._state.switches.ws_partial_fill_updates:
+            for oid in dict.fromkeys(fill["oid"] for fill in fills):
+                order = self._state.orders[oid]
+                if order.phase == "book" and shown.get(oid) != text(order.size):
+                    at = max(fill["time"] for fill in fills if fill["oid"] == oid)
+                    out.append({"order": _basic(order.shown()), "status": "open", "statusTimestamp": at})
+        return [message("orderUpdates", out)] if out else []
+
+    def _told(self, entry: Row) -> Iterator[Row]:
+        order, status = entry["order"], entry["status"]
+        oid = order["oid"]
+        alive = status in ("open", "triggered")
+        if not alive and oid not in self._open and not status.lower().endswith("rejected"):
+            whole = {**_basic(order), "sz": order["origSz"]}
+            yield {"order": whole, "status": "open", "statusTimestamp": order["timestamp"]}
+        if alive:
+            self._open.add(oid)
+        else:
+            self._open.discard(oid)
+        yield {"order": _basic(order), "status": status, "statusTimestamp": entry["statusTimestamp"]}
+
+
+def _basic(order: Row) -> Row:
+    """The short form of an order."""
+    row = {k: order[k] for k in ("coin", "side", "limitPx", "sz", "oid", "timestamp", "origSz")}
+    if order["cloid"] is not None:
+        row["cloid"] = order["cloid"]
+    if order["reduceOnly"]:
+        row["reduceOnly"] = True
+    return row
+
+
+NON_USER_CANCELS = frozenset(
+    ("marginCanceled", "selfTradeCanceled", "liquidatedCanceled", "openInterestCapCanceled", "delistedCanceled")
+)
+"""A reduce-only order that its position outlived is not among them (measured)."""
+LIQUIDATOR = "0x" + "1d" * 20
+"""Stands for the venue's liquidator."""
+
+
+class UserEvents:
+    """Fills, funding, liquidations and cancels that the user did not ask for, one kind a message."""
+
+    def __init__(self, engine: Exchange, address: str) -> None:
+        self._reader = Reader(engine, address)
+
+    def first(self) -> list[str]:
+        return []
+
+    def news(self, _: float) -> list[str]:
+        reader = self._reader
+        events: list[tuple[int, str, Json]] = [(fill["time"], "fills", fill) for fill in reader.new("fills")]
+        events += [
+            (entry["statusTimestamp"], "nonUserCancel", {k: entry["order"][k] for k in ("coin", "oid")})
+            for entry in reader.new_statuses()
+            if entry["status"] in NON_USER_CANCELS
+        ]
+        events += [(row["time"], "funding", payment(row)) for row in reader.new("fundings")]
+        count = len(reader.rows("liquidations"))
+        rows = reader.new("liquidations")
+        for number, row in enumerate(rows, count - len(rows) + 1):
+            if row["user"] == reader.address:
+                events.append((row["time"], "liquidation", _liquidation(number, row)))
+        events.sort(key=itemgetter(0))
+        return [message("user", data) for data in _bundled(events)]
+
+
+def _bundled(events: list[tuple[int, str, Json]]) -> Iterator[Json]:
+    """Fills and cancels of one instant together, the rest one by one."""
+    for (_, kind), group in groupby(events, key=itemgetter(0, 1)):
+        items = [item for _, _, item in group]
+        if kind in ("fills", "nonUserCancel"):
+            yield {kind: items}
+        else:
+            yield from ({kind: item} for item in items)
+
+
+def _liquidation(number: int, row: Row) -> Row:
+    notional = abs(Decimal(row["size"])) * Decimal(row["markPx"])
+    return {
+        "lid": number,
+        "liquidator": LIQUIDATOR,
+        "liquidated_user": row["user"],
+        "liquidated_ntl_pos": usd(notional),
+        "liquidated_account_value": row["accountValue"],
+    }
