@@ -21,6 +21,7 @@ from twinleg.engine.steps import Steps
 
 if TYPE_CHECKING:
     from twinleg.adapters.local.bus import LocalBus
+    from twinleg.adapters.venues.hyperliquid import HyperliquidVenue
     from twinleg.engine.config import Desk
     from twinleg.engine.dead_letters import DeadLetters
     from twinleg.engine.memory import Memory
@@ -163,7 +164,7 @@ class System:
 def build_venue(settings: Settings, name: str, secrets: Secrets, steps: Steps, clock: Clock | None = None) -> Venue:
     """The adapter of one configured venue. With a clock it counts the weight of its requests."""
     venue = settings.venues[name]
-    from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
+    from twinleg.adapters.venues.hyperliquid import AccountAddress
 
     addresses = account_addresses(settings)
     accounts = {
@@ -171,7 +172,7 @@ def build_venue(settings: Settings, name: str, secrets: Secrets, steps: Steps, c
         for account, (where, address, master) in addresses.items()
         if where == name
     }
-    return HyperliquidVenue(
+    return _venue_class(venue.adapter)(
         network=venue.network,
         url=venue.url,
         accounts=accounts,
@@ -182,6 +183,16 @@ def build_venue(settings: Settings, name: str, secrets: Secrets, steps: Steps, c
         name=name,
         clock=clock,
     )
+
+
+def _venue_class(adapter: str) -> type[HyperliquidVenue]:
+    if adapter == "ccxt":
+        from twinleg.adapters.venues.ccxt_hyperliquid import CcxtHyperliquidVenue
+
+        return CcxtHyperliquidVenue
+    from twinleg.adapters.venues.hyperliquid import HyperliquidVenue
+
+    return HyperliquidVenue
 
 
 def account_addresses(settings: Settings) -> dict[str, tuple[str, str, str | None]]:
@@ -422,12 +433,17 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "risk": ("twinleg.engine.sweep", _PUBSUB, _FIRESTORE, _VENUE),
 }
 """What every request of a function needs in the cloud. Signing is not among it: most requests send no order."""
+CCXT = ("twinleg.adapters.venues.ccxt_hyperliquid", "ccxt")
+"""What it needs besides where a venue's adapter is ccxt, which words every question too."""
 
 
 def preload(name: str) -> None:
     """Read the settings and import what the function needs, so that its first request finds it. Nothing is reached."""
-    current()
-    for module in NEEDS.get(name, ()):
+    venues = current().settings.venues.values()
+    modules = NEEDS.get(name, ())
+    if _VENUE in modules and any(venue.adapter == "ccxt" for venue in venues):
+        modules += CCXT
+    for module in modules:
         import_module(module)
 
 

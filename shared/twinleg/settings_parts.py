@@ -77,6 +77,8 @@ class VenueSettings(Part):
     """The paper venue's address on this machine; the live networks have theirs."""
     confirm_address: str | None = None
     """Mainnet only: the owners' addresses of the venue's accounts, typed again (joined by commas)."""
+    adapter: Literal["sdk", "ccxt"] = "sdk"
+    """Who writes and signs what is sent there: Hyperliquid's own SDK, or ccxt."""
 
 
 class KeyNames(Part):

@@ -1,4 +1,4 @@
-"""The Hyperliquid adapter keeps the Venue contract, trading on the paper venue over real HTTP."""
+"""Both Hyperliquid adapters keep the Venue contract, trading on the paper venue over real HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from eth_account import Account
 
+from twinleg.adapters.venues.ccxt_hyperliquid import CcxtHyperliquidVenue
 from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
 from twinleg.adapters.venues.hyperliquid_http import Channel
 from twinleg.adapters.venues.hyperliquid_wire import signed_body, signer_from
@@ -61,10 +62,11 @@ def candles_of(closes: list[str]) -> list[Candle]:
 
 @dataclass
 class Paper:
-    """A paper venue in a process of its own, on a manual clock."""
+    """A paper venue in a process of its own, on a manual clock, and the adapter that trades on it."""
 
     url: str
-    count: int = 0
+    adapter: type[HyperliquidVenue] = HyperliquidVenue
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def control(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -81,8 +83,7 @@ class Paper:
         self.control("clock", {"now_ms": self.now_ms() + by // timedelta(milliseconds=1)})
 
     def nonce(self) -> int:
-        self.count += 1
-        return self.now_ms() + self.count
+        return self.now_ms() + next(self.numbers)
 
 
 def start_paper(closes: Mapping[str, list[str]]) -> Iterator[Paper]:
@@ -99,16 +100,27 @@ def start_paper(closes: Mapping[str, list[str]]) -> Iterator[Paper]:
         process.terminate()
 
 
+@pytest.fixture(params=[HyperliquidVenue, CcxtHyperliquidVenue], ids=["sdk", "ccxt"])
+def adapter(request) -> type[HyperliquidVenue]:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def paper() -> Iterator[Paper]:
-    """A calm market that never moves on its own."""
+def calm() -> Iterator[Paper]:
     yield from start_paper({"BTC": ["50000"] * 40, "ETH": ["3000"] * 40})
 
 
 @pytest.fixture
-def falling() -> Iterator[Paper]:
+def paper(calm, adapter) -> Paper:
+    """A calm market that never moves on its own."""
+    return replace(calm, adapter=adapter)
+
+
+@pytest.fixture
+def falling(adapter) -> Iterator[Paper]:
     """A market that is calm for two minutes, falls 3 % in the next, and then stays there for more than an hour."""
-    yield from start_paper({"BTC": ["50000"] * (HISTORY + 2) + ["48500"] * 90})
+    for started in start_paper({"BTC": ["50000"] * (HISTORY + 2) + ["48500"] * 90}):
+        yield replace(started, adapter=adapter)
 
 
 def key_of(*parts: str) -> str:
@@ -135,19 +147,22 @@ class Trader:
     orders: int = 0
 
     def __post_init__(self) -> None:
-        self.owner_key, self.agent_key = key_of(self.name, "owner"), key_of(self.name, "agent")
+        self.owner_key, self.agent_key = self.key("owner"), self.key("agent")
         self.owner, self.agent = address_of(self.owner_key), address_of(self.agent_key)
         if self.sub is None:
             approve_agent(self.paper.url, self.owner_key, self.agent, "execute", nonce=self.paper.nonce())
         where = AccountAddress(self.sub, self.owner) if self.sub else AccountAddress(self.owner)
-        self.venue = HyperliquidVenue(
+        self.venue = self.paper.adapter(
             network="paper",
             url=self.paper.url + "/",
             accounts={"main": where},
-            secrets=Keys(execute=self.agent_key, stranger=key_of(self.name, "stranger")),
+            secrets=Keys(execute=self.agent_key, stranger=self.key("stranger")),
             key_names={("main", SignerRole.EXECUTE): "execute", ("main", SignerRole.RISK): "stranger"},
             steps=self.steps,
         )
+
+    def key(self, whose: str) -> str:
+        return key_of(self.paper.adapter.__name__, self.name, whose)
 
     def sign(self, action: VenueAction, *, nonce: int | None = None, seconds: int = 15):
         expires_at = self.paper.now() + timedelta(seconds=seconds)
@@ -237,6 +252,29 @@ def test_a_fresh_account(paper):
     expiry = trader.venue.key_expires_at("main", SignerRole.EXECUTE)
     assert expiry is not None and expiry > paper.now()
     assert trader.venue.key_expires_at("main", SignerRole.RISK) is None
+
+
+def test_what_the_venue_would_refuse_or_round_is_not_signed(paper):
+    trader = Trader(paper, "off the tick")
+    exit_ = {"side": Side.SELL, "reduce_only": True}
+
+    def reduction(**changes: Any) -> PlaceReduction:
+        return PlaceReduction("main", (trader.order(**(exit_ | changes)),))
+
+    for action, words in (
+        (reduction(limit_price=D("50000.5")), "limit_price 50000.5 is off the tick"),
+        (reduction(size=D("0.000011")), "size 0.000011 is not a multiple of the lot 0.00001"),
+        (reduction(size=D(0)), "size must be above 0"),
+        (reduction(kind=OrderKind.STOP), "a stop order needs a trigger_price"),
+        (reduction(client_order_id="0xA"), "client_order_id must be 0x and 32"),
+        (CancelOrders("main", BTC, order_ids=("12.5",)), "order_id must be the venue's number, was '12.5'"),
+        (SetLeverage("main", BTC, 41, isolated=True), "leverage must be 1 to 40, was 41"),
+        (AddMargin("main", BTC, D("1.0000001")), "usd must be above 0 with at most 6 decimals"),
+        (SetLeverage("main", "hyperliquid:SOL", 2, isolated=True), "SOL is delisted"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            trader.sign(action)
+    assert trader.sign(CancelOrders("main", "hyperliquid:SOL", order_ids=("1",))).body
 
 
 # -- trading -------------------------------------------------------------------------------------
@@ -453,7 +491,7 @@ def test_bytes_changed_after_signing_are_another_signers(paper):
 
 def test_a_replaced_agent_key_is_an_unknown_signer(paper):
     trader = Trader(paper, "replaced")
-    stranger = address_of(key_of("replaced", "stranger"))
+    stranger = address_of(trader.key("stranger"))
     approve_agent(paper.url, trader.owner_key, stranger, "execute", nonce=paper.nonce())
     verdict = trader.do(SetLeverage("main", BTC, 4, isolated=True))
     assert verdict.outcome is Outcome.UNKNOWN_SIGNER and trader.agent.lower() in verdict.reason
@@ -465,7 +503,7 @@ def test_an_agent_trades_for_its_master_and_holds_nothing_itself(paper):
     trader = Trader(paper, "agent")
     trader.enter(trader.order())
     assert trader.position() is not None
-    itself = HyperliquidVenue(
+    itself = paper.adapter(
         network="paper", url=paper.url, accounts={"a": AccountAddress(trader.agent)}, secrets=Keys(), key_names={},
         steps=Steps(),
     )  # fmt: skip
@@ -509,7 +547,6 @@ def test_many_threads_trade_at_once(paper):
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(place, range(24))) == {Outcome.ACCEPTED}
     assert len(trader.venue.open_orders("main")) == 24
-    paper.count += 24
 
 
 # -- time passes ---------------------------------------------------------------------------------
@@ -557,7 +594,7 @@ def test_a_liquidation_is_told_by_its_fill(falling):
 def test_a_venue_that_is_gone(falling):
     trader = Trader(falling, "gone")
     signed = trader.sign(Noop("main"))
-    gone = HyperliquidVenue(
+    gone = falling.adapter(
         network="paper", url="http://127.0.0.1:9", accounts={"main": AccountAddress(trader.owner)},
         secrets=Keys(execute=trader.agent_key), key_names={("main", SignerRole.EXECUTE): "execute"}, steps=Steps(),
     )  # fmt: skip

@@ -127,6 +127,11 @@ BAD: dict[str, tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]] = {
         (('network = "paper"', 'network = "main"'),),
         ("venues.hyperliquid.network: was 'main', must be paper, testnet or mainnet",),
     ),
+    "unknown adapter": (
+        PAPER,
+        (('network = "paper"', 'network = "paper"\nadapter = "cctx"'),),
+        ("venues.hyperliquid.adapter: was 'cctx', must be sdk or ccxt",),
+    ),
     "paper on testnet": (
         PAPER,
         (('network = "paper"\nurl = "http://127.0.0.1:8790"', 'network = "testnet"'),),
