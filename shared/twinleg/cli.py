@@ -21,11 +21,12 @@ from twinleg.commands import (
     simulate,
     steering,
     tail,
+    venue,
 )
 from twinleg.commands.common import Arguments
 from twinleg.domain.errors import BadInput, TwinlegError
 
-GROUPS = (running, looking, explain, steering, dead, schedule, tail, cost, backup, simulate, enumerate, crash)
+GROUPS = (running, venue, looking, explain, steering, dead, schedule, tail, cost, backup, simulate, enumerate, crash)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

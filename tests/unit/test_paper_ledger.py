@@ -459,7 +459,7 @@ BAD_RULES = {
     "count": ({"kind": "delay", "count": "1"}, "count must be int, was '1'"),
     "probability": ({"kind": "delay", "probability": 2}, "probability must be from 0 to 1, was 2"),
     "when": ({"kind": "delay", "when": "never"}, "when must be arrival or answer, was 'never'"),
-    "path": ({"kind": "429", "path": "/moon"}, "path must be /info or /exchange, was '/moon'"),
+    "path": ({"kind": "429", "path": "/moon"}, "path must be /info or /exchange.*, was '/moon'"),
     "side": ({"kind": "429", "side": "long"}, "side must be buy or sell, was 'long'"),
     "user": ({"kind": "429", "user": "0x12"}, "address must be 40 hex digits, was '0x12'"),
     "cloid": ({"kind": "429", "cloid": "0x12"}, "cloid must be 32 hex digits, was '0x12'"),

@@ -1,4 +1,4 @@
-"""Commands that run something: the demo, everything on this machine, the paper venue alone."""
+"""Commands that run the whole system: the demo, and everything on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from twinleg.commands.common import Arguments, command, with_config
-from twinleg.domain.errors import BadInput
 
 EMULATORS = "behind the Firestore and Pub/Sub emulators, each function a server process of its own"
 
@@ -14,7 +13,6 @@ EMULATORS = "behind the Firestore and Pub/Sub emulators, each function a server 
 def add(commands: Any) -> None:
     _demo_parser(commands)
     _up_parser(commands)
-    _venue_parser(commands)
 
 
 def _demo_parser(commands: Any) -> None:
@@ -40,23 +38,6 @@ def _up_parser(commands: Any) -> None:
     up.add_argument("--emulators", action="store_true", help=EMULATORS)
     up.add_argument("--port", type=int, default=None, help="of the webhook (default webhook.port, 8080)")
     with_config(up)
-
-
-def _venue_parser(commands: Any) -> None:
-    venue = command(commands, "venue", "a paper venue that speaks Hyperliquid's protocol", _venue)
-    venue.add_argument("--port", type=int, default=0, help="0 picks a free one")
-    venue.add_argument("--candles", type=Path, required=True, action="append", help="a candle file; once per market")
-    venue.add_argument("--market", action="append", default=None, help="the coin of each file, in order (default BTC)")
-    venue.add_argument("--open-accounts", action="store_true", help="every signing key is its own account")
-    venue.add_argument("--equity", default="10000", help="USDC of such an account (default 10000)")
-    venue.add_argument("--speed", default="1", help="wall clock: how much faster than recorded")
-    venue.add_argument("--manual", action="store_true", help="the clock moves only when told (POST /_sim/clock)")
-    venue.add_argument(
-        "--start", default=None, help="manual clock: the instant it starts at; candles before are history"
-    )
-    venue.add_argument("--history", type=int, default=None, help="how many candles are history at the start")
-    venue.add_argument("--ledger", type=Path, default=None, help="SQLite file; without it nothing survives")
-    venue.add_argument("--seed", type=int, default=0)
 
 
 def _demo(arguments: Arguments) -> int:
@@ -88,30 +69,3 @@ def _up(arguments: Arguments) -> int:
 
         return run_up_emulated(load(arguments.config, environ), environ, arguments.port)
     return run_up(load(arguments.config, environ), environ, arguments.port)
-
-
-def _venue(arguments: Arguments) -> int:
-    from twinleg.adapters.local.candle_files import parse_instant, read_candles
-    from twinleg.domain.candles import ms_from_utc
-    from twinleg.domain.money import decimal_of
-    from twinleg.paper.options import VenueOptions
-    from twinleg.paper.server import serve
-
-    coins: list[str] = arguments.market or ["BTC"]
-    if len(coins) != len(arguments.candles):
-        raise BadInput(f"--market: {len(arguments.candles)} candle files need as many markets, was {len(coins)}")
-    serve(
-        VenueOptions(
-            candles={coin: read_candles(path) for coin, path in zip(coins, arguments.candles, strict=True)},
-            clock="manual" if arguments.manual else "wall",
-            port=arguments.port,
-            speed=decimal_of(arguments.speed, "--speed"),
-            open_accounts=arguments.open_accounts,
-            equity=decimal_of(arguments.equity, "--equity"),
-            ledger=arguments.ledger,
-            start_ms=ms_from_utc(parse_instant(arguments.start)) if arguments.start else None,
-            seed=arguments.seed,
-            history_candles=arguments.history,
-        )
-    )
-    return 0

@@ -248,7 +248,7 @@ def _candles(
         low = min(walked) + (opened * wick if wick < 0 else 0.0)
         moved = abs(price - opened) / opened + abs(minute.jump * scale) - wick
         traded = usd * (0.4 + draw.random()) * min(0.6 + moved / volatility / 2, 30.0) / price
-        prices = [listing.round(Decimal(p)) for p in (opened, max(walked), max(low, least), price)]
+        o, h, lo, c = (listing.round(Decimal(p)) for p in (opened, max(walked), max(low, least), price))
         volume = max(Decimal(traded).quantize(listing.lot), listing.lot)
-        out.append(Candle(start + number * MINUTE, *prices, volume))
+        out.append(Candle(start + number * MINUTE, o, h, lo, c, volume))
     return out
