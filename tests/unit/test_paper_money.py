@@ -410,6 +410,8 @@ def test_an_agent_trades_for_its_master_until_replaced():
     assert v.send(other, {"type": "noop"})["status"] == "ok"
     approve(v, "0x" + "00" * 20)
     assert v.send(other, {"type": "noop"})["status"] == "err"
+    assert approve(v, AGENT)["response"] == "User has pending agent removal"
+    v.minutes(0.1)
     assert approve(v, AGENT)["response"] == "Extra agent already used."
 
 
@@ -540,16 +542,16 @@ def assert_cash_explained(v, account):
     """Cash is what the account's own statements add up to."""
     fills = sum((D(f["closedPnl"]) - D(f["fee"]) for f in account.fills), D(0))
     funding = sum((D(f["delta"]["usdc"]) for f in account.fundings), D(0))
-    moved = D(0)
+    moved = v.state.books.by_kind.get(account.address, {}).get("backstop", D(0))
     for row in account.transfers:
         delta = row["delta"]
+        if delta["type"] == "liquidation":
+            continue
         amount = D(delta["usdc"])
         if delta["type"] == "internalTransfer":
             if delta["user"] == delta["destination"]:
                 continue
             amount = amount if delta["destination"] == account.address else -amount
-        elif delta["type"] == "liquidation":
-            amount = -amount
         moved += amount
     assert account.cash() == pytest.approx(fills + funding + moved, abs=D("0.00001"))
 
@@ -566,7 +568,8 @@ def test_an_isolated_position_far_under_water_goes_to_the_backstop_with_its_marg
     account = v.state.accounts[ALICE]
     assert not account.positions and balance - 100 < account.balance < balance + collateral
     deltas = [row["delta"] for row in account.transfers]
-    assert deltas[-1]["type"] == "liquidation" and deltas[-1]["method"] == "backstop"
+    assert (deltas[-1]["type"], deltas[-1]["leverageType"]) == ("liquidation", "Isolated")
+    assert [row["coin"] for row in deltas[-1]["liquidatedPositions"]] == ["BTC"]
     assert v.balanced()
 
 

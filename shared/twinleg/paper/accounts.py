@@ -14,6 +14,8 @@ from twinleg.paper.orders import Order
 
 DEFAULT_LEVERAGE = 20
 TENTH = Decimal("0.1")
+UNIFIED = ("unifiedAccount", "portfolioMargin")
+"""Modes in which perpetuals and spot share one pool of USDC."""
 
 
 @dataclass(slots=True)
@@ -36,6 +38,26 @@ class Position:
     def pnl(self, mark: Decimal) -> Decimal:
         """Unrealised profit at this mark."""
         return self.size * mark - self.entry_usd
+
+
+@dataclass(slots=True, eq=False)
+class Twap:
+    """An order worked off in equal parts every 30 seconds. ``status`` is empty while it runs."""
+
+    ident: int
+    user: str
+    coin: str
+    is_buy: bool
+    size: Decimal
+    reduce_only: bool
+    minutes: int
+    randomize: bool
+    started_ms: int
+    next_ms: int
+    slices_done: int = 0
+    executed: Decimal = ZERO
+    executed_usd: Decimal = ZERO
+    status: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +90,11 @@ class Account:
     transfers: list[dict[str, Any]] = field(default_factory=list)
     funding_all_time: dict[str, Decimal] = field(default_factory=dict)
     volume: Decimal = ZERO
+    daily: dict[int, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    """Per day since the epoch: what was traded as taker and as maker, in USDC; the last of them only."""
     requests: int = 0
+    reserved_requests: int = 0
+    """Bought beforehand, at 0.0005 USDC each."""
     over_budget_ms: int = -1 << 62
     """When a request was last let through past the budget."""
     master: str | None = None
@@ -79,13 +105,18 @@ class Account:
     cancel_day: int = 0
     cancels_today: int = 0
     builders: dict[str, str] = field(default_factory=dict)
+    agent_removal_until_ms: int = 0
+    """Until when no agent can be approved, because one was removed."""
+    twaps: dict[int, Twap] = field(default_factory=dict)
+    """Every TWAP order ever placed, by its id."""
+    twap_history: list[dict[str, Any]] = field(default_factory=list)
 
     def setting(self, market: Market) -> tuple[bool, int]:
         """(cross?, leverage) for this coin; by default cross at 20x or the coin's maximum."""
         found = self.leverage.get(market.coin)
         if found is not None:
             return found
-        return not market.listing.rules.only_isolated, min(DEFAULT_LEVERAGE, market.listing.max_leverage)
+        return not market.only_isolated, min(DEFAULT_LEVERAGE, market.listing.max_leverage)
 
     def size(self, coin: str) -> Decimal:
         """The signed position in this coin, 0 when flat."""
@@ -141,9 +172,10 @@ def reserved(account: Account, markets: Mapping[str, Market], without: Order | N
     return total
 
 
-def withdrawable(account: Account, markets: Mapping[str, Market], cross: CrossMargin) -> Decimal:
-    """What may leave the account: value - max(initial margin with resting orders, 10 % of the notional)."""
-    needed = max(cross.used + reserved(account, markets), TENTH * cross.notional)
+def withdrawable(account: Account, markets: Mapping[str, Market], cross: CrossMargin, resting: bool = True) -> Decimal:
+    """What may leave the account: value - max(initial margin, with resting orders, 10 % of the notional)."""
+    held = reserved(account, markets) if resting else ZERO
+    needed = max(cross.used + held, TENTH * cross.notional)
     return max(ZERO, cross.value - needed)
 
 

@@ -14,9 +14,11 @@ from twinleg.paper.state import State
 NEVER_PLACED = "Order was never placed, already canceled, or filled."
 
 
-def cancel(state: State, order: Order | None, asset: int) -> Status:
-    """Cancel one order, with its waiting children."""
+def cancel(state: State, order: Order | None, asset: int, fast: bool = False) -> Status:
+    """Cancel one order, with its waiting children. A fast cancel may not name a trigger order."""
     market = state.by_asset.get(asset)
+    if fast and order is not None and order.live and order.phase == "trigger":
+        return {"error": f"Trigger orders cannot be canceled with the fast flag. asset={asset}"}
     if order is None or not order.live or market is None or order.coin != market.coin:
         return {"error": f"{NEVER_PLACED} asset={asset}"}
     matching.finish(state, order, "canceled")
@@ -34,9 +36,12 @@ def modify(
     """Cancel and place anew: another oid, the back of the queue, the same place in its group.
 
     A parent's waiting children go with the old order; a child that still waits is replaced where it waits.
+    By the 2026 rule (a switch) ``always`` places the new order even when the old one is over, and without it the new
+    one must be a limit order, which is then post-only.
     """
     old = find(account, ident)
-    if old is None or not old.live:
+    gone = old is None or not old.live
+    if gone and not (always and state.switches.modify_always_place_rule):
         return {"error": "Cannot modify canceled or filled order"}
     if state.switches.modify_always_place_rule and not always:
         if "trigger" in wire["t"]:
@@ -46,6 +51,8 @@ def modify(
         order = formed(state, account, wire, None)
     except FormError as error:
         return {"error": str(error)}
+    if old is None or not old.live:
+        return place_one(state, order, interference)
     if old.phase == "child":
         return _replace_child(state, account, old, order)
     order.follows_position = old.follows_position and order.is_trigger and order.reduce_only
@@ -78,7 +85,7 @@ def _replace_child(state: State, account: Account, old: Order, order: Order) -> 
         return {"error": "Invalid TP/SL order."}
     order.oid = state.new_oid()
     try:
-        check_children(market, parent, [order])
+        check_children(state, market, parent, [order])
     except Refusal as refusal:
         state.admit(order)
         state.set_status(order, refusal.status)

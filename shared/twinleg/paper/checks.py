@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from twinleg.paper import matching
+from twinleg.paper import fees, matching
 from twinleg.paper.accounts import Account, cross_margin, reserved
 from twinleg.paper.market import Market
 from twinleg.paper.numbers import MICRO, ZERO, rounded, text
 from twinleg.paper.orders import Order
 from twinleg.paper.state import State
 
-MINIMUM_USD = Decimal(10)
 OPEN_ORDERS = 1000
 OPEN_ORDERS_MAX = 5000
 VOLUME_PER_ORDER = 5_000_000
+CAP_BAND = Decimal("0.01")
 LARGEST = Decimal(10) ** 15
 """No price or size is larger: beyond it arithmetic would stop being exact."""
 
@@ -83,11 +83,15 @@ def formed(state: State, account: Account, wire: dict[str, Any], builder: dict[s
 
 
 def _value_cap(state: State, market: Market, is_market: bool) -> int:
-    """Largest order value in USDC. Source: Hyperliquid docs, contract specifications."""
-    leverage = market.listing.max_leverage
-    top = 30_000_000 if state.switches.market_order_cap == "30M" else 15_000_000
-    cap = top if leverage >= 25 else 5_000_000 if leverage >= 20 else 2_000_000 if leverage >= 10 else 500_000
+    """Largest order value in USDC: ten times as much for a limit order as for a market order."""
+    cap = market_order_cap(state, market.listing.max_leverage)
     return cap if is_market else 10 * cap
+
+
+def market_order_cap(state: State, leverage: int) -> int:
+    """Largest market order in USDC, by maximum leverage. Source: Hyperliquid docs, contract specifications."""
+    top = 30_000_000 if state.switches.market_order_cap == "30M" else 15_000_000
+    return top if leverage >= 25 else 5_000_000 if leverage >= 20 else 2_000_000 if leverage >= 10 else 500_000
 
 
 def check_count(account: Account, order: Order) -> None:
@@ -112,13 +116,13 @@ def check_cloids(state: State, account: Account, orders: Sequence[Order]) -> Non
         seen.add(order.cloid)
 
 
-def check_children(market: Market, parent: Order, children: Sequence[Order]) -> None:
+def check_children(state: State, market: Market, parent: Order, children: Sequence[Order]) -> None:
     """A bracket's stop and target: valid prices, on the sides they can be reached from, large enough."""
     for child in children:
         check_tick(market, child)
         check_trigger(child, _expected_fill(market, parent))
-        if child.size * child.limit < MINIMUM_USD and child.size < parent.size:
-            raise Refusal("Order must have minimum value of $10.", "minTradeNtlRejected")
+        if child.size * child.limit < state.switches.minimum_notional_usd and child.size < parent.size:
+            raise too_small(state)
 
 
 def check_tick(market: Market, order: Order) -> None:
@@ -144,16 +148,18 @@ def check_trigger(order: Order, reference: Decimal) -> None:
         raise Refusal("Invalid TP/SL price.", "badTriggerPxRejected")
 
 
-def cap_to_position(account: Account, order: Order) -> None:
+def cap_to_position(state: State, account: Account, order: Order) -> None:
+    """A reduce-only order is cut to the position, or refused when it is larger (by switch)."""
     held = account.size(order.coin)
-    if held * order.sign >= 0:
+    larger = order.size > abs(held) and state.switches.oversize_reduce_only == "reject"
+    if held * order.sign >= 0 or larger:
         raise Refusal("Reduce only order would increase position.", "reduceOnlyRejected")
     order.size = min(order.size, abs(held))
 
 
 def check_minimum(state: State, account: Account, order: Order) -> None:
     """$10, unless the order closes the whole position (resting ones only when reduce-only)."""
-    if order.original * order.limit >= MINIMUM_USD and order.size * order.limit >= MINIMUM_USD:
+    if min(order.original, order.size) * order.limit >= state.switches.minimum_notional_usd:
         return
     held = account.size(order.coin)
     if held * order.sign < 0:
@@ -161,7 +167,41 @@ def check_minimum(state: State, account: Account, order: Order) -> None:
         plain_rests = not order.reduce_only and order.tif in ("Gtc", "Alo")
         if closes and not (plain_rests and not state.switches.plain_gtc_close_below_minimum):
             return
-    raise Refusal("Order must have minimum value of $10.", "minTradeNtlRejected")
+    raise too_small(state)
+
+
+def too_small(state: State) -> Refusal:
+    """The refusal of an order under the smallest value."""
+    value = text(state.switches.minimum_notional_usd).removesuffix(".0")
+    return Refusal(f"Order must have minimum value of ${value}.", "minTradeNtlRejected")
+
+
+def check_oracle(state: State, account: Account, market: Market, order: Order) -> None:
+    """Rules that look at the oracle: too aggressive an order (by switch), and those of a coin at its cap.
+
+    At the open-interest cap nothing may add to a position, and no order may be more than 1 % more aggressive than the
+    oracle. Source: Hyperliquid docs, contract specifications.
+    """
+    switches = state.switches
+    beyond = (order.limit - market.oracle) * order.sign / market.oracle
+    if switches.oracle_band and beyond > switches.oracle_band:
+        raise Refusal("Price too far from oracle", "oracleRejected")
+    if order.reduce_only or not at_open_interest_cap(state, market):
+        return
+    held = account.size(order.coin) * order.sign
+    if held >= 0 or order.size > -held:
+        status = "positionIncreaseAt" if held >= 0 else "positionFlipAt"
+        message = "Order would increase open interest while open interest is capped"
+        raise Refusal(message, f"{status}OpenInterestCapRejected")
+    if beyond > CAP_BAND:
+        message = "Order rejected due to price more aggressive than oracle while at open interest cap"
+        raise Refusal(message, "tooAggressiveAtOpenInterestCapRejected")
+
+
+def at_open_interest_cap(state: State, market: Market) -> bool:
+    """Whether the long positions of the accounts here have reached the cap (0: there is none)."""
+    cap = state.switches.open_interest_cap_usd
+    return bool(cap) and market.open_size * market.oracle >= cap
 
 
 def check_margin(
@@ -178,7 +218,7 @@ def check_margin(
     paid = sum(((order.limit if at_limit else price) * size for price, size, _ in quotes), ZERO)
     value = paid + (order.size - taken) * order.limit
     needed = value * opening / order.size / leverage
-    fee = paid * state.switches.taker_fee_rate
+    fee = paid * fees.rates(state, account)[0]
     cross = cross_margin(account, state.markets)
     freed = matching.released_by_closing(account, market, order.size - opening)
     free = cross.value - cross.used + freed - reserved(account, state.markets)

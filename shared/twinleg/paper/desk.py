@@ -22,6 +22,7 @@ from twinleg.paper.checks import (
     check_count,
     check_margin,
     check_minimum,
+    check_oracle,
     check_tick,
     check_trigger,
     formed,
@@ -105,7 +106,7 @@ def place_one(state: State, order: Order, interference: Interference, children: 
     try:
         _check_entry(state, account, market, order, interference)
         check_cloids(state, account, [order, *children])
-        check_children(market, order, children)
+        check_children(state, market, order, children)
         if order.is_trigger:
             return _place_trigger(state, account, market, order, children)
         return _place_limit(state, account, market, order, interference, children)
@@ -149,8 +150,9 @@ def _place_limit(
     children: Sequence[Order],
 ) -> Status:
     if order.reduce_only:
-        cap_to_position(account, order)
+        cap_to_position(state, account, order)
     check_minimum(state, account, order)
+    check_oracle(state, account, market, order)
     quotes = matching.plan(state, order, order.limit, order.size)
     while not matching.affordable_makers(state, quotes):
         quotes = matching.plan(state, order, order.limit, order.size)

@@ -9,18 +9,22 @@ from typing import Any
 
 from twinleg.domain.candles import Candle, ms_from_utc
 from twinleg.domain.errors import BadInput
-from twinleg.paper import actions, funding, info, ledger, liquidation, matching, triggers
+from twinleg.paper import actions, agents, funding, info, ledger, limits, liquidation, matching, triggers, twaps
 from twinleg.paper.accounts import Account
 from twinleg.paper.desk import NO_INTERFERENCE, Interference
-from twinleg.paper.limits import over_budget
 from twinleg.paper.market import NEVER, Market
 from twinleg.paper.options import VenueOptions
+from twinleg.paper.refusals import Refused
 from twinleg.paper.schema import is_exchange_request
 from twinleg.paper.signatures import USER_SIGNED, recover
 from twinleg.paper.state import State
 
 UNREADABLE = "Failed to deserialize the JSON body into the target type"
-MASTER_ONLY = ("createSubAccount", "subAccountTransfer")
+MASTER_ONLY = (
+    *("createSubAccount", "subAccountModify", "subAccountTransfer", "subAccountSpotTransfer"),
+    *("vaultTransfer", "setReferrer"),
+)
+"""Actions that are not sent on behalf of a sub-account."""
 
 Json = Any
 
@@ -71,21 +75,22 @@ class Exchange:
             if signer is None:
                 raise Denied("Unable to recover signer.")
             account = self._actor(body, signer)
-            if state.switches.rate_limits and (excess := over_budget(account, action, state.now_ms)) is not None:
+            if state.switches.rate_limits and (excess := limits.over_budget(account, action, state.now_ms)) is not None:
                 raise Denied(excess)
             expires = body.get("expiresAfter")
             expired = expires is not None and expires < state.now_ms
             if not (expired and not state.switches.expired_action_spends_nonce):
                 self._admit_nonce(signer, body["nonce"])
             if expired:
+                account.requests += limits.STALE_FACTOR * limits.batch(action)
                 raise Denied("Action already expired")
             try:
                 return {"status": "ok", "response": actions.run(state, account, action, interference)}
-            except actions.Refused:
+            except Refused:
                 if not state.switches.rejected_action_spends_nonce:
                     state.signer_nonces(signer).restore(body["nonce"])
                 raise
-        except (Denied, actions.Refused) as refusal:
+        except (Denied, Refused) as refusal:
             return {"status": "err", "response": str(refusal)}
 
     def _admit_nonce(self, signer: str, nonce: int) -> None:
@@ -129,7 +134,7 @@ class Exchange:
         state = self.state
         agent = state.agents.get(signer)
         if agent is not None:
-            if state.now_ms > agent.valid_until_ms + state.switches.agent_expiry_lateness_ms:
+            if not agents.signs(state, agent):
                 raise Denied(f"User or API Wallet {signer} does not exist.")
             return state.accounts[agent.master]
         account = state.accounts.get(signer)
@@ -182,6 +187,7 @@ class Exchange:
                 funding.pay(state, at)
                 self._next_hour = funding.next_hour(at)
             self._cancel_scheduled(at)
+            twaps.run_due(state)
             self._deliver_late(at)
         state.now_ms = now_ms
 
@@ -196,9 +202,10 @@ class Exchange:
 
     def _next_event(self) -> int:
         state = self.state
-        if not state.scheduled and not state.late:
+        if not state.scheduled and not state.late and not state.twaps:
             return NEVER
         due = [a.cancel_at_ms for a in state.scheduled.values() if a.cancel_at_ms is not None]
+        due += [twap.next_ms for twap in state.twaps.values()]
         return min((*due, *(entry[0] for entry in state.late[:1])), default=NEVER)
 
     def deliver_late(self, body: Json, signer: str, at_ms: int) -> None:
@@ -231,6 +238,7 @@ class Exchange:
     def set_switches(self, values: Mapping[str, object]) -> None:
         """Turn switches while running."""
         self.state.switches = self.state.switches.changed(values)
+        self.state.apply_switches()
         for market in self.state.markets.values():
             market.remark(self.state.switches)
 

@@ -7,22 +7,23 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from twinleg.paper import schema
-from twinleg.paper.accounts import Account, cross_margin, reserved
-from twinleg.paper.actions import UNIFIED
+from twinleg.paper import agents, limits, schema, twaps
+from twinleg.paper.accounts import UNIFIED, Account, cross_margin, reserved
+from twinleg.paper.actions import builder_fee
+from twinleg.paper.info_absent import ABSENT, referral
 from twinleg.paper.market_info import SPOT_CONTEXTS, SPOT_META, MarketInfo
 from twinleg.paper.numbers import ZERO, rounded, text, truncated, usd
 from twinleg.paper.orders import Order
 from twinleg.paper.questions import FAR, Body, Broken, Json, Unreadable, time_of, user_of
 from twinleg.paper.signatures import ZERO_ADDRESS
 from twinleg.paper.state import State
-from twinleg.paper.statements import aggregated, clearinghouse, fees
+from twinleg.paper.statements import aggregated, clearinghouse, fee_statement
+from twinleg.paper.transfers import ACTIVATION_FEE, is_new
 
 UNREADABLE = "Failed to deserialize the JSON body into the target type"
 FILLS_MAX = 2000
 FILLS_REACH = 10_000
 FUNDING_MAX = 500
-REQUEST_BUFFER = 10_000
 
 
 class Info:
@@ -54,16 +55,37 @@ class Info:
             "userNonFundingLedgerUpdates": self._transfers,
             "exchangeStatus": lambda _: {"time": self._state.now_ms, "specialStatuses": None},
             "userRateLimit": self._rate_limit,
-            "userFees": lambda body: fees(self._account(body), self._state.switches),
+            "userFees": lambda body: fee_statement(self._state, self._account(body)),
             "userRole": self._role,
             "extraAgents": self._agents,
             "subAccounts": self._sub_accounts,
             "activeAssetData": self._active_asset,
             "maxBuilderFee": self._builder_fee,
-            "perpsAtOpenInterestCap": lambda _: [],
+            "perpsAtOpenInterestCap": markets.at_cap,
             "portfolio": self._portfolio,
             "marginTable": markets.margin_table,
+            "recentTrades": markets.recent_trades,
+            "predictedFundings": markets.predicted_fundings,
+            "maxMarketOrderNtls": markets.largest_orders,
+            "subAccounts2": self._sub_accounts_2,
+            "preTransferCheck": self._transfer_check,
+            "twapHistory": lambda body: self._account(body).twap_history[::-1][:FILLS_MAX],
+            "userTwapSliceFills": lambda body: twaps.slice_fills(self._account(body))[::-1][:FILLS_MAX],
+            "userTwapSliceFillsByTime": self._slice_fills_by_time,
+            "referral": lambda body: referral(self._account(body)),
+            "approvedBuilders": lambda body: list(self._account(body).builders),
+            "userDexAbstraction": lambda body: self._account(body).abstraction == "dexAbstraction" or None,
+            **{kind: self._absent(answer) for kind, answer in ABSENT.items()},
         }
+
+    def _absent(self, answer: Callable[[], Json]) -> Callable[[Body], Json]:
+        """A question about something nobody here has: the same answer for every address."""
+
+        def answered(body: Body) -> Json:
+            user_of(body)
+            return answer()
+
+        return answered
 
     def answer(self, body: Json) -> tuple[int, Json]:
         """(HTTP status, body)."""
@@ -137,9 +159,9 @@ class Info:
         account = self._account(body)
         return {
             "cumVlm": text(rounded(account.volume, Decimal("0.01"))),
-            "nRequestsUsed": account.requests,
-            "nRequestsCap": REQUEST_BUFFER + int(account.volume),
-            "nRequestsSurplus": 0,
+            "nRequestsUsed": limits.used(account),
+            "nRequestsCap": limits.BUDGET + int(account.volume),
+            "nRequestsSurplus": max(0, account.reserved_requests - account.requests),
         }
 
     def _role(self, body: Body) -> Json:
@@ -158,31 +180,46 @@ class Info:
         address = user_of(body)
         return [
             {"name": agent.name, "address": agent.address, "validUntil": agent.valid_until_ms}
-            for agent in self._state.agents.values()
-            if agent.master == address and agent.name
+            for agent in agents.of(self._state, address)
+            if agent.name
         ]
 
     def _sub_accounts(self, body: Body) -> Json:
-        subs = [self._state.accounts[address] for address in self._account(body).sub_accounts]
-        if not subs:
-            return None
-        return [
-            {
-                "name": sub.name,
-                "subAccountUser": sub.address,
-                "master": sub.master,
-                "clearinghouseState": clearinghouse(self._state, sub),
-                "spotState": self._spot({"user": sub.address}),
-            }
-            for sub in subs
-        ]
+        subs = self._subs_of(body)
+        return [{**self._sub(sub), "clearinghouseState": clearinghouse(self._state, sub)} for sub in subs] or None
+
+    def _sub_accounts_2(self, body: Body) -> Json:
+        state, subs = self._state, self._subs_of(body)
+        states = [{"dexToClearinghouseState": [["", clearinghouse(state, sub)]]} for sub in subs]
+        rows = [self._sub(sub) for sub in subs]
+        modes = [{"abstraction": sub.abstraction} for sub in subs]
+        return [{**row, **more, **mode} for row, more, mode in zip(rows, states, modes, strict=True)] or None
+
+    def _subs_of(self, body: Body) -> list[Account]:
+        return [self._state.accounts[address] for address in self._account(body).sub_accounts]
+
+    def _sub(self, sub: Account) -> dict[str, Json]:
+        row = {"name": sub.name, "subAccountUser": sub.address, "master": sub.master}
+        return {**row, "spotState": self._spot({"user": sub.address})}
+
+    def _transfer_check(self, body: Body) -> Json:
+        """What a spot transfer to an address would cost it at first."""
+        address, state = user_of(body), self._state
+        user_of({"user": body.get("source")})
+        new = is_new(state, address)
+        return {
+            "fee": text(ACTIVATION_FEE if new else ZERO),
+            "isSanctioned": False,
+            "userExists": not new,
+            "userHasSentTx": address in state.nonces,
+        }
 
     def _builder_fee(self, body: Body) -> Json:
         builder = body.get("builder")
         if not schema.is_address(builder):
             raise Unreadable
         rate = self._account(body).builders.get("0x" + str(builder).lower().removeprefix("0x"))
-        return 0 if rate is None else int(Decimal(rate.removesuffix("%")) * 1000)
+        return 0 if rate is None else int(builder_fee(rate))
 
     def _portfolio(self, body: Body) -> Json:
         account, now_ms = self._account(body), self._state.now_ms
@@ -266,6 +303,11 @@ class Info:
         if body.get("aggregateByTime") is True:
             found = aggregated(found)
         return found[:FILLS_MAX]
+
+    def _slice_fills_by_time(self, body: Body) -> Json:
+        start, end = time_of(body, "startTime"), time_of(body, "endTime", FAR)
+        rows = twaps.slice_fills(self._account(body))
+        return [row for row in rows if start <= row["fill"]["time"] <= end][:FILLS_MAX]
 
     def _user_funding(self, body: Body) -> Json:
         rows = self._account(body).fundings

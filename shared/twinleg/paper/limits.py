@@ -10,19 +10,32 @@ from collections import deque
 from decimal import Decimal
 from typing import Any
 
+from twinleg.paper import transfers
 from twinleg.paper.accounts import Account
+from twinleg.paper.books import FEES
 from twinleg.paper.numbers import rounded, text
+from twinleg.paper.refusals import Refused
+from twinleg.paper.state import State
 
 WEIGHT_MAX = 1200
 MINUTE_MS = 60_000
 BUDGET = 10_000
 CANCEL_EXTRA = 100_000
 OVER_BUDGET_MS = 10_000
+STALE_FACTOR = 5
+"""An action that came after its own expiry costs this many times its share of the budget."""
+REQUEST_USD = Decimal("0.0005")
 CENT = Decimal("0.01")
 _LIGHT = frozenset(
     ("l2Book", "allMids", "clearinghouseState", "orderStatus", "spotClearinghouseState", "exchangeStatus")
 )
-_BY_ROWS = frozenset(("historicalOrders", "userFills", "userFillsByTime", "fundingHistory", "userFunding"))
+_BY_ROWS = frozenset(
+    (
+        *("historicalOrders", "userFills", "userFillsByTime", "fundingHistory", "userFunding", "recentTrades"),
+        *("userNonFundingLedgerUpdates", "twapHistory", "userTwapSliceFills", "userTwapSliceFillsByTime"),
+        *("delegatorHistory", "delegatorRewards"),
+    )
+)
 CANCELS = frozenset(("cancel", "cancelByCloid"))
 
 Json = Any
@@ -54,7 +67,7 @@ def weight(path: str, body: Json) -> int:
     """What a request weighs before its answer is known."""
     if path == "/exchange":
         action = body.get("action")
-        return 1 + (_batch(action) if isinstance(action, dict) else 1) // 40
+        return 1 + (batch(action) if isinstance(action, dict) else 1) // 40
     kind = str(body.get("type"))
     return 2 if kind in _LIGHT else 60 if kind == "userRole" else 20
 
@@ -66,9 +79,15 @@ def answer_weight(body: Json, answer: str) -> int:
     return len(json.loads(answer)) // per if per and answer.startswith("[") else 0
 
 
-def _batch(action: Json) -> int:
+def batch(action: Json) -> int:
+    """How many requests an action counts for: the length of its list, at least one."""
     items = (action.get(name) for name in ("orders", "cancels", "modifies"))
-    return max((len(found) for found in items if isinstance(found, list)), default=1)
+    return max((len(found) for found in items if isinstance(found, list)), default=0) or 1
+
+
+def used(account: Account) -> int:
+    """Requests that count against the budget: those sent, less those bought."""
+    return max(0, account.requests - account.reserved_requests)
 
 
 def over_budget(account: Account, action: Json, now_ms: int) -> str | None:
@@ -79,7 +98,7 @@ def over_budget(account: Account, action: Json, now_ms: int) -> str | None:
     """
     limit = BUDGET + int(account.volume)
     allowed = min(limit + CANCEL_EXTRA, 2 * limit) if action["type"] in CANCELS else limit
-    wanted = account.requests + _batch(action)
+    wanted = max(0, account.requests + batch(action) - account.reserved_requests)
     if wanted <= allowed or now_ms >= account.over_budget_ms + OVER_BUDGET_MS:
         if wanted > allowed:
             account.over_budget_ms = now_ms
@@ -89,3 +108,17 @@ def over_budget(account: Account, action: Json, now_ms: int) -> str | None:
         f"Too many cumulative requests sent ({wanted} > {allowed}) for cumulative volume traded ${traded}. "
         "Place taker orders to free up 1 request per USDC traded."
     )
+
+
+def reserve(state: State, account: Account, action: Json) -> None:
+    """Buy requests from the perpetuals balance, for oneself or for another address that exists."""
+    address = action.get("destination")
+    target = account if address is None else state.accounts.get(transfers.lower(address))
+    if target is None:
+        raise Refused("User does not exist.")
+    cost = REQUEST_USD * action["weight"]
+    if not 0 < cost <= transfers.free(state, account):
+        raise Refused("Insufficient balance for withdrawal.")
+    account.balance -= cost
+    state.books.post(account.address, FEES, cost, "requests")
+    target.reserved_requests += action["weight"]

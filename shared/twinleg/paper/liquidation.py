@@ -2,7 +2,8 @@
 
 Below maintenance the account's orders are cancelled and its position is sold into the book: 20 % first when it is
 above 100 000 USDC, then a 30 s rest after which all may go. Below 2/3 of maintenance the liquidator takes position
-and remaining margin at the mark. No fee beyond the taker's. Source: Hyperliquid docs, liquidations.
+and remaining margin at the mark. No fee beyond the taker's. With auto-deleveraging switched on, an account below zero
+is closed against the winners of the other side first (``adl``). Source: Hyperliquid docs, liquidations.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from twinleg.paper import matching
+from twinleg.paper import adl, matching, twaps
 from twinleg.paper.accounts import Account, Position, cross_margin, isolated_margin
 from twinleg.paper.books import BACKSTOP
 from twinleg.paper.market import Market
 from twinleg.paper.numbers import ZERO, text, usd
-from twinleg.paper.orders import Order
 from twinleg.paper.state import State
 
 FIRST_STEP = Decimal("0.2")
@@ -54,11 +54,13 @@ def _check_isolated(state: State, account: Account, market: Market, position: Po
         return
     _cancel_orders(state, account, market.coin)
     before = account.balance
-    _sell(state, account, market, position)
+    adl.deleverage(state, account, market, isolated_margin(position, market.mark))
+    if market.coin in account.positions:
+        _sell(state, account, market, position)
     left = account.positions.get(market.coin)
     if left is None:
         if account.balance < before:
-            _hand_over(state, account, account.balance - before)
+            _hand_over(state, account, account.balance - before, NOTHING_LEFT)
         return
     maintenance = market.listing.maintenance(abs(left.size) * market.mark)
     if isolated_margin(left, market.mark) < TWO_THIRDS * maintenance:
@@ -67,6 +69,9 @@ def _check_isolated(state: State, account: Account, market: Market, position: Po
 
 def _liquidate_cross(state: State, account: Account) -> None:
     _cancel_orders(state, account, None)
+    if state.switches.adl_enabled:
+        for coin in [c for c, p in account.positions.items() if p.is_cross]:
+            adl.deleverage(state, account, state.markets[coin], cross_margin(account, state.markets).value)
     for coin in [c for c, p in account.positions.items() if p.is_cross]:
         cross = cross_margin(account, state.markets)
         if not cross.notional or cross.value >= cross.maintenance:
@@ -80,6 +85,7 @@ def _liquidate_cross(state: State, account: Account) -> None:
 
 
 def _cancel_orders(state: State, account: Account, coin: str | None) -> None:
+    twaps.terminate_all(state, account, coin)
     for order in list(account.orders.values()):
         if order.live and order.phase != "child" and (coin is None or order.coin == coin):
             matching.finish(state, order, "liquidatedCanceled")
@@ -94,7 +100,7 @@ def _sell(state: State, account: Account, market: Market, position: Position) ->
     if stepwise:
         size = (size * FIRST_STEP).quantize(market.listing.lot, ROUND_DOWN) or market.listing.lot
         position.cooldown_ms = state.now_ms + COOLDOWN_MS
-    order = _venue_order(state, account, market, position, size)
+    order = adl.order_of_the_venue(state, account, market, size)
     quotes = matching.plan(state, order, ANY_PRICE if order.is_buy else ZERO, size)
     _record(state, account, market, position, size, "market")
     matching.trade(state, order, quotes, _mark_of(account, market, "market"))
@@ -105,24 +111,6 @@ def _sell(state: State, account: Account, market: Market, position: Position) ->
     matching.keep_reduce_only(state, account, market)
     if not account.positions:
         _absorb_debt(state, account)
-
-
-def _venue_order(state: State, account: Account, market: Market, position: Position, size: Decimal) -> Order:
-    order = Order(
-        oid=state.new_oid(),
-        user=account.address,
-        coin=market.coin,
-        is_buy=position.size < 0,
-        limit=market.mark,
-        size=size,
-        original=size,
-        reduce_only=True,
-        tif="LiquidationMarket",
-        cloid=None,
-        placed_ms=state.now_ms,
-    )
-    state.admit(order)
-    return order
 
 
 def _mark_of(account: Account, market: Market, method: str) -> dict[str, Any]:
@@ -150,12 +138,13 @@ def _record(state: State, account: Account, market: Market, position: Position, 
 def _backstop(state: State, account: Account, coins: list[str]) -> None:
     """The liquidator takes over positions at the mark, and the margin that is left behind them."""
     cross_side = account.positions[coins[0]].is_cross
+    shown = _ledger_line(state, account, coins)
     taken = ZERO
     for coin in coins:
         market, position = state.markets[coin], account.positions[coin]
         margin = ZERO if cross_side else isolated_margin(position, market.mark)
         _record(state, account, market, position, abs(position.size), "backstop")
-        order = _venue_order(state, account, market, position, abs(position.size))
+        order = adl.order_of_the_venue(state, account, market, abs(position.size))
         matching.fill(
             state,
             order,
@@ -171,19 +160,41 @@ def _backstop(state: State, account: Account, coins: list[str]) -> None:
         taken += margin
     if cross_side:
         taken = account.balance
-    _hand_over(state, account, taken)
+    _hand_over(state, account, taken, shown)
 
 
-def _hand_over(state: State, account: Account, amount: Decimal) -> None:
+NOTHING_LEFT: dict[str, Any] = {
+    "type": "liquidation",
+    "liquidatedNtlPos": "0.0",
+    "accountValue": "0.0",
+    "leverageType": "Cross",
+    "liquidatedPositions": [],
+}
+
+
+def _ledger_line(state: State, account: Account, coins: list[str]) -> dict[str, Any]:
+    """The line of the account's ledger for what the liquidator takes over."""
+    held = [(state.markets[coin], account.positions[coin]) for coin in coins]
+    is_cross = held[0][1].is_cross
+    value = cross_margin(account, state.markets).value if is_cross else isolated_margin(held[0][1], held[0][0].mark)
+    return {
+        "type": "liquidation",
+        "liquidatedNtlPos": usd(sum((abs(p.size) * m.mark for m, p in held), ZERO)),
+        "accountValue": usd(value),
+        "leverageType": "Cross" if is_cross else "Isolated",
+        "liquidatedPositions": [{"coin": market.coin, "szi": text(position.size)} for market, position in held],
+    }
+
+
+def _hand_over(state: State, account: Account, amount: Decimal, shown: dict[str, Any]) -> None:
     if not amount:
         return
     account.balance -= amount
     state.books.post(account.address, BACKSTOP, amount, "backstop")
-    delta = {"type": "liquidation", "usdc": usd(amount), "method": "backstop"}
-    state.note_transfer(account, delta)
+    state.note_transfer(account, shown)
 
 
 def _absorb_debt(state: State, account: Account) -> None:
     """An account left below zero without positions is made whole by the backstop."""
     if account.balance < 0 and not any(p.is_cross for p in account.positions.values()):
-        _hand_over(state, account, account.balance)
+        _hand_over(state, account, account.balance, NOTHING_LEFT)

@@ -25,6 +25,7 @@ class Listing:
     max_leverage: int
     margin_table: int
     delisted: bool
+    strict_isolated: bool
     rules: MarketRules
     lot: Decimal
     finest: Decimal
@@ -89,7 +90,7 @@ def _listing(asset: int, row: dict[str, Any], tables: dict[int, Any]) -> Listing
         max_leverage=row["maxLeverage"],
         tiers=tiers,
         taker_fee=Decimal(metadata()["takerFeeRate"]),
-        only_isolated=row.get("onlyIsolated", False),
+        only_isolated=row.get("onlyIsolated", False) or row.get("marginMode") in ("strictIsolated", "noCross"),
     )
     return Listing(
         coin=row["name"],
@@ -98,6 +99,7 @@ def _listing(asset: int, row: dict[str, Any], tables: dict[int, Any]) -> Listing
         max_leverage=row["maxLeverage"],
         margin_table=row["marginTableId"],
         delisted=row.get("isDelisted", False),
+        strict_isolated=row.get("marginMode") == "strictIsolated",
         rules=rules,
         lot=rules.lot,
         finest=Decimal(1).scaleb(decimals - PRICE_DECIMALS),

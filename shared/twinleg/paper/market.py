@@ -53,6 +53,9 @@ class Market:
         points_min: int = path.POINTS_MIN,
     ) -> None:
         self.listing = listing
+        self.only_isolated = listing.rules.only_isolated
+        self.strict_isolated = False
+        """Whether isolated margin stays in a position until it is closed."""
         self.points_min = points_min
         self.coin = listing.coin
         self.candles: list[Candle] = []
@@ -72,7 +75,8 @@ class Market:
         self.raw_oracle = self.price
         self.basis = ZERO
         self.last_ms = self.next_ms
-        self.oracle = self.mark = listing.round(self.price)
+        self.oracle = self.mark = self.mark_before = listing.round(self.price)
+        """``mark_before`` is the mark of the point before."""
         self.premium = ZERO
         self.premium_sum = ZERO
         self.premium_count = 0
@@ -144,6 +148,7 @@ class Market:
         if elapsed:
             self.raw_oracle += (price - self.raw_oracle) * (elapsed / (elapsed + ORACLE_LAG_MS))
             self.basis += (price - self.raw_oracle - self.basis) * (elapsed / (elapsed + BASIS_LAG_MS))
+        self.mark_before = self.mark
         self.remark(switches)
         self.points_walked += 1
         self.book.move(price, self._wide(), self.points_walked)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from twinleg.paper.funding import STAMP_LATENESS_MS
+from twinleg.paper.checks import at_open_interest_cap, market_order_cap
+from twinleg.paper.funding import STAMP_LATENESS_MS, next_hour
 from twinleg.paper.history import INTERVALS, CandleRows
 from twinleg.paper.listings import meta_answer
 from twinleg.paper.market import Market
 from twinleg.paper.numbers import RATE10, ZERO, rounded, text
 from twinleg.paper.questions import FAR, Body, Broken, Json, Unreadable, time_of
 from twinleg.paper.state import State
+from twinleg.paper.tape import recent_trades
 
 FUNDING_MAX = 500
 BOOK_LEVELS = 20
@@ -22,8 +24,17 @@ class MarketInfo:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self.meta = meta_answer(frozenset(state.markets), whole=state.options.lists_all)
+        self._meta = meta_answer(frozenset(state.markets), whole=state.options.lists_all)
         self._rows: dict[tuple[str, str], CandleRows] = {}
+
+    @property
+    def meta(self) -> Json:
+        """What is listed, with the coins that a switch made isolated-only."""
+        flags = {coin: market for coin, market in self._state.markets.items() if market.only_isolated}
+        if not flags:
+            return self._meta
+        universe = [{**row, **_margin_flags(flags.get(row["name"]))} for row in self._meta["universe"]]
+        return {**self._meta, "universe": universe}
 
     def market(self, coin: Json) -> Market:
         if type(coin) is not str:
@@ -62,6 +73,37 @@ class MarketInfo:
     def _mid(self, market: Market) -> Decimal | None:
         bid, ask = market.book.best(True), market.book.best(False)
         return None if bid is None or ask is None else (bid + ask) / 2
+
+    def recent_trades(self, body: Body) -> Json:
+        market = self.market(body.get("coin"))
+        return recent_trades(self._state, market.coin)
+
+    def predicted_fundings(self, _: Body) -> Json:
+        """The running estimate, here only: other exchanges have none in a paper world."""
+        at = next_hour(self._state.now_ms)
+        return [
+            [
+                coin,
+                [
+                    ["BinPerp", None],
+                    [
+                        "HlPerp",
+                        {"fundingRate": text(m.running_rate), "nextFundingTime": at, "fundingIntervalHours": 1},
+                    ],
+                    ["BybitPerp", None],
+                ],
+            ]
+            for coin, m in self._state.markets.items()
+        ]
+
+    def largest_orders(self, _: Body) -> Json:
+        """The largest market order by the coin's maximum leverage, lowest first."""
+        leverages = sorted({market.listing.max_leverage for market in self._state.markets.values()})
+        return [[leverage, f"{market_order_cap(self._state, leverage)}.0"] for leverage in leverages]
+
+    def at_cap(self, _: Body) -> Json:
+        state = self._state
+        return [coin for coin, market in state.markets.items() if at_open_interest_cap(state, market)]
 
     def all_mids(self, _: Body) -> Json:
         out = {}
@@ -122,6 +164,12 @@ class MarketInfo:
             raise Broken
         tier = {"lowerBound": "0.0", "maxLeverage": ident}
         return {"description": "", "marginTiers": [tier]}
+
+
+def _margin_flags(market: Market | None) -> Json:
+    if market is None:
+        return {}
+    return {"onlyIsolated": True, **({"marginMode": "strictIsolated"} if market.strict_isolated else {})}
 
 
 def _grouped(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from twinleg.paper import fees
 from twinleg.paper.accounts import Account, Position, cross_margin, reserved
 from twinleg.paper.books import FEES, MARKET
 from twinleg.paper.market import Market
-from twinleg.paper.numbers import NANO8, ZERO, rounded, text, truncated
+from twinleg.paper.numbers import MICRO, NANO8, ZERO, rounded, text, truncated
 from twinleg.paper.orders import Order
 from twinleg.paper.state import State
 
@@ -67,7 +68,7 @@ def can_carry(state: State, order: Order, price: Decimal, size: Decimal) -> bool
     leverage = account.setting(market)[1]
     freed = released_by_closing(account, market, size - opening)
     free = cross.value - cross.used + freed - reserved(account, state.markets, without=order)
-    fee = price * size * state.switches.maker_fee_rate
+    fee = price * size * fees.rates(state, account)[1]
     return free >= opening * price / leverage + fee
 
 
@@ -115,20 +116,22 @@ def fill(
     tid: int,
     tx: str,
     liquidation: dict[str, Any] | None,
+    direction: str = "",
 ) -> None:
     """One execution of one order: money, position, and the line in the fills."""
     account = state.accounts[order.user]
     market = state.markets[order.coin]
     start = account.size(order.coin)
     closed_pnl = _move_position(account, market, order.sign * size, price)
-    fee = truncated(price * size * _fee_rate(state, crossed, liquidation))
+    step = MICRO if state.switches.fee_decimals == 6 else Decimal(1).scaleb(-state.switches.fee_decimals)
+    fee = truncated(price * size * _fee_rate(state, account, crossed, liquidation), step)
     builder_fee = ZERO
     if order.builder is not None:
-        builder_fee = truncated(price * size * order.builder[1] / Decimal(100_000))
+        builder_fee = truncated(price * size * order.builder[1] / Decimal(100_000), step)
     account.balance += closed_pnl - fee - builder_fee
     state.books.post(MARKET, account.address, closed_pnl, "pnl")
     state.books.post(account.address, FEES, fee + builder_fee, "fee")
-    account.volume += price * size
+    fees.count(state, account, price * size, crossed)
     order.size -= size
     order.filled += size
     order.filled_usd += price * size
@@ -139,7 +142,7 @@ def fill(
         "side": "B" if order.is_buy else "A",
         "time": state.now_ms,
         "startPosition": text(start),
-        "dir": _direction(start, account.size(order.coin), order.is_buy),
+        "dir": direction or _direction(start, account.size(order.coin), order.is_buy),
         "closedPnl": text(closed_pnl),
         "hash": tx,
         "oid": order.oid,
@@ -147,7 +150,7 @@ def fill(
         "fee": text(fee + builder_fee),
         "tid": tid,
         "feeToken": "USDC",
-        "twapId": None,
+        "twapId": order.twap,
     }
     if order.cloid is not None:
         line["cloid"] = order.cloid
@@ -159,10 +162,11 @@ def fill(
     state.fills.append({"user": account.address, **line})
 
 
-def _fee_rate(state: State, crossed: bool, liquidation: dict[str, Any] | None) -> Decimal:
+def _fee_rate(state: State, account: Account, crossed: bool, liquidation: dict[str, Any] | None) -> Decimal:
     if liquidation is not None and liquidation["method"] == "backstop":
         return ZERO
-    return state.switches.taker_fee_rate if crossed else state.switches.maker_fee_rate
+    taker, maker = fees.rates(state, account)
+    return taker if crossed else maker
 
 
 def _direction(start: Decimal, end: Decimal, is_buy: bool) -> str:

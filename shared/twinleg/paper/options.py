@@ -49,8 +49,9 @@ UNDECIDED = (
 class Switches:
     """Every choice about the venue that its public documents leave open, or that a test wants to turn.
 
-    The first group is unknown or disputed on the real venue; the default is what is documented or was
-    observed most often. The second group turns whole mechanisms on and off.
+    The first group is unknown or disputed on the real venue, or may change any day; the default is what is documented
+    or was observed most often. The second group turns whole mechanisms on and off. ``docs/paper-venue.md`` lists each
+    with its source.
     """
 
     # What the real venue does here is unknown or disputed.
@@ -96,6 +97,27 @@ class Switches:
     """How long an expired agent key still signs (it was late on testnet)."""
     funding_rounding: Literal["half_even", "down"] = "half_even"
     """How a funding payment is brought to the 6 decimals of USDC."""
+    entry_price_rounding: Literal["half_even", "down"] = "half_even"
+    """How ``entryPx`` is brought to the coin's price decimals (the exact entry value is kept beside it)."""
+    fee_decimals: int = 6
+    """Fees are truncated to this many decimals (6 was measured; older answers show 8)."""
+    withdrawable_less_resting: bool = True
+    """Whether what resting orders reserve cannot be withdrawn (2 of 10 sampled real accounts are not explained)."""
+    oversize_reduce_only: Literal["cap", "reject"] = "cap"
+    """A reduce-only order larger than the position: capped to it (testnet, two sources) or refused (one claim)."""
+    minimum_notional_usd: Decimal = Decimal(10)
+    """The smallest order value, but for an order that closes a whole position (measured on testnet)."""
+    batch_max: int = 200
+    """The most orders, cancels or modifies one action may hold (measured for cancels on testnet)."""
+    oracle_band: Decimal = Decimal(0)
+    """An order more aggressive than the oracle by more than this fraction is too far from it; 0: no such rule."""
+    agent_removal_ms: int = 5_000
+    """For this long after an agent was removed no other can be approved (4 to 5 s on testnet)."""
+    agent_address_reuse: Literal["refuse", "prune"] = "refuse"
+    """An agent address that was replaced or removed: never approved again, or approved with its nonces forgotten."""
+    sub_account_volume_usd: int = 100_000
+    schedule_cancel_volume_usd: int = 1_000_000
+    """Traded volume that the gates ask for."""
     ws_unknown_coin: Literal["error", "disconnect"] = "error"
     """A WebSocket subscription to an unknown coin: ``Invalid subscription``, or the connection ends (both seen)."""
     ws_partial_fill_updates: bool = True
@@ -117,7 +139,7 @@ class Switches:
     liquidations_enabled: bool = True
     funding_enabled: bool = True
     volume_gates: bool = True
-    """Traded volume required for sub-accounts (100 000 USDC) and scheduleCancel (1 000 000 USDC)."""
+    """Traded volume required for sub-accounts and scheduleCancel."""
     rate_limits: bool = False
     """Request weight per minute (429) and the address budget."""
     ws_idle_seconds: int = 60
@@ -128,6 +150,16 @@ class Switches:
     """A resting order fills when the path touches its price; by default the path must go through it."""
     post_only_mode: bool = False
     """``Only post-only orders allowed immediately after network upgrade``."""
+    fee_tiers: bool = False
+    """Fee rates by the volume of the last 14 days (master and sub-accounts together); else the two rates above."""
+    adl_enabled: bool = False
+    """Auto-deleveraging: an account below zero is closed against the winners of the other side, at the last mark."""
+    open_interest_cap_usd: Decimal = Decimal(0)
+    """Of the accounts here, per coin: at this value no order may add to it; 0: no cap."""
+    isolated_only: str = ""
+    """Coins (comma between) that take isolated margin only, besides those whose metadata say so."""
+    strict_isolated: str = ""
+    """Coins that take isolated margin only and never give it back while the position is open."""
     mark_gap: Decimal = Decimal(0)
     """Added to the mark, as a fraction of it (0.01 = the mark stands 1 % above the traded price)."""
 
@@ -164,12 +196,13 @@ def _typed(name: str, value: object, hint: object) -> object:
         return value
     if hint is Decimal:
         return decimal_of(str(value) if isinstance(value, float) else value, f"switches: {name}")
-    expected = bool if hint is bool else int
+    expected: type = hint if isinstance(hint, type) else int
     if type(value) is not expected:
-        raise BadInput(
-            f"switches: {name} must be {'true or false' if expected is bool else 'an integer'}, was {value!r}"
-        )
+        raise BadInput(f"switches: {name} must be {_EXPECTED[expected]}, was {value!r}")
     return value
+
+
+_EXPECTED = {bool: "true or false", int: "an integer", str: "text"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class Order:
     tpsl: str = ""
     follows_position: bool = False
     builder: tuple[str, int] | None = None
+    twap: int | None = None
+    """The TWAP order it is a part of."""
     phase: str = "new"
     status: str = "open"
     status_ms: int = 0
@@ -61,6 +63,8 @@ class Order:
     @property
     def kind(self) -> str:
         """The venue's name of the order type, e.g. ``Stop Market``."""
+        if self.twap is not None:
+            return "Twap Slice"
         if not self.is_trigger:
             return "Market" if self.tif in ("FrontendMarket", "LiquidationMarket") else "Limit"
         return f"{'Stop' if self.tpsl == 'sl' else 'Take Profit'} {'Market' if self.trigger_is_market else 'Limit'}"

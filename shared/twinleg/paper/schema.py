@@ -112,7 +112,37 @@ def _is_builder(value: Any) -> bool:
 
 
 def _is_grouping(value: Any) -> bool:
-    return value in GROUPINGS if type(value) is str else type(value) is dict and set(value) == {"p"}
+    """A name, or ``{"p": n}``: a priority fee of n, which orders as ``na`` does."""
+    if type(value) is str:
+        return value in GROUPINGS
+    return type(value) is dict and set(value) == {"p"} and _is_uint(value["p"])
+
+
+def _is_twap(value: Any) -> bool:
+    return (
+        type(value) is dict
+        and _is_uint(value.get("a"))
+        and _is_bool(value.get("b"))
+        and _is_number(value.get("s"))
+        and _is_bool(value.get("r"))
+        and _is_uint(value.get("m"))
+        and _is_bool(value.get("t"))
+    )
+
+
+def _is_address_or_empty(value: Any) -> bool:
+    return value == "" or is_address(value)
+
+
+_SEND: dict[str, Check] = {
+    "destination": is_address,
+    "sourceDex": _is_text,
+    "destinationDex": _is_text,
+    "token": _is_text,
+    "amount": _is_number,
+    "fromSubAccount": _is_address_or_empty,
+    "nonce": _is_uint,
+}
 
 
 _SIGNED: dict[str, Check] = {
@@ -128,12 +158,30 @@ _ACTIONS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "scheduleCancel": ({}, {"time": _optional(_is_uint)}),
     "updateLeverage": ({"asset": _is_uint, "isCross": _is_bool, "leverage": _is_uint}, {}),
     "updateIsolatedMargin": ({"asset": _is_uint, "isBuy": _is_bool, "ntli": _is_int}, {}),
+    "topUpIsolatedOnlyMargin": ({"asset": _is_uint, "leverage": _is_number}, {}),
     "createSubAccount": ({"name": _is_text}, {}),
+    "subAccountModify": ({"subAccountUser": is_address, "name": _is_text}, {}),
     "subAccountTransfer": ({"subAccountUser": is_address, "isDeposit": _is_bool, "usd": _is_uint}, {}),
+    "subAccountSpotTransfer": (
+        {"subAccountUser": is_address, "isDeposit": _is_bool, "token": _is_text, "amount": _is_number},
+        {},
+    ),
+    "agentSendAsset": (_SEND, {}),
+    "agentSetAbstraction": ({"abstraction": _one_of("i", "u", "p")}, {}),
+    "agentEnableDexAbstraction": ({}, {}),
+    "vaultTransfer": ({"vaultAddress": is_address, "isDeposit": _is_bool, "usd": _is_uint}, {}),
+    "reserveRequestWeight": ({"weight": _is_uint}, {"destination": _optional(is_address)}),
+    "twapOrder": ({"twap": _is_twap}, {}),
+    "twapCancel": ({"a": _is_uint, "t": _is_uint}, {}),
     "setReferrer": ({"code": _is_text}, {}),
     "noop": ({}, {}),
     "usdSend": ({"destination": is_address, "amount": _is_number, "time": _is_uint, **_SIGNED}, {}),
     "withdraw3": ({"destination": is_address, "amount": _is_number, "time": _is_uint, **_SIGNED}, {}),
+    "spotSend": (
+        {"destination": is_address, "token": _is_text, "amount": _is_number, "time": _is_uint, **_SIGNED},
+        {},
+    ),
+    "sendAsset": ({**_SEND, **_SIGNED}, {}),
     "usdClassTransfer": ({"amount": _is_text, "toPerp": _is_bool, "nonce": _is_uint, **_SIGNED}, {}),
     "approveAgent": (
         {"agentAddress": is_address, "nonce": _is_uint, **_SIGNED},
@@ -141,6 +189,7 @@ _ACTIONS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     ),
     "approveBuilderFee": ({"maxFeeRate": _is_text, "builder": is_address, "nonce": _is_uint, **_SIGNED}, {}),
     "userSetAbstraction": ({"user": is_address, "abstraction": _is_text, "nonce": _is_uint, **_SIGNED}, {}),
+    "userDexAbstraction": ({"user": is_address, "enabled": _is_bool, "nonce": _is_uint, **_SIGNED}, {}),
 }
 _ENVELOPE = frozenset(("action", "nonce", "signature", "vaultAddress", "expiresAfter"))
 

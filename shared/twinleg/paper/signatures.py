@@ -34,10 +34,17 @@ _AMOUNT = ("amount", "string")
 _NONCE = ("nonce", "uint64")
 _TIME = ("time", "uint64")
 _DESTINATION = ("destination", "string")
+_TOKEN = ("token", "string")
+_DEXES = (("sourceDex", "string"), ("destinationDex", "string"))
 
 USER_SIGNED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "usdSend": ("UsdSend", (_CHAIN, _DESTINATION, _AMOUNT, _TIME)),
     "withdraw3": ("Withdraw", (_CHAIN, _DESTINATION, _AMOUNT, _TIME)),
+    "spotSend": ("SpotSend", (_CHAIN, _DESTINATION, _TOKEN, _AMOUNT, _TIME)),
+    "sendAsset": (
+        "SendAsset",
+        (_CHAIN, _DESTINATION, *_DEXES, _TOKEN, _AMOUNT, ("fromSubAccount", "string"), _NONCE),
+    ),
     "usdClassTransfer": ("UsdClassTransfer", (_CHAIN, _AMOUNT, ("toPerp", "bool"), _NONCE)),
     "approveAgent": ("ApproveAgent", (_CHAIN, ("agentAddress", "address"), ("agentName", "string"), _NONCE)),
     "approveBuilderFee": ("ApproveBuilderFee", (_CHAIN, ("maxFeeRate", "string"), ("builder", "address"), _NONCE)),
@@ -45,6 +52,7 @@ USER_SIGNED: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         "UserSetAbstraction",
         (_CHAIN, ("user", "address"), ("abstraction", "string"), _NONCE),
     ),
+    "userDexAbstraction": ("UserDexAbstraction", (_CHAIN, ("user", "address"), ("enabled", "bool"), _NONCE)),
 }
 """Actions only the owner's key may sign: type -> (EIP-712 type, fields in order)."""
 
@@ -58,17 +66,41 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "scheduleCancel": ("type", "time"),
     "updateLeverage": ("type", "asset", "isCross", "leverage"),
     "updateIsolatedMargin": ("type", "asset", "isBuy", "ntli"),
+    "topUpIsolatedOnlyMargin": ("type", "asset", "leverage"),
     "createSubAccount": ("type", "name"),
+    "subAccountModify": ("type", "subAccountUser", "name"),
     "subAccountTransfer": ("type", "subAccountUser", "isDeposit", "usd"),
+    "subAccountSpotTransfer": ("type", "subAccountUser", "isDeposit", "token", "amount"),
+    "agentSendAsset": (
+        *("type", "destination", "sourceDex", "destinationDex", "token", "amount", "fromSubAccount", "nonce"),
+    ),
+    "agentSetAbstraction": ("type", "abstraction"),
+    "agentEnableDexAbstraction": ("type",),
+    "vaultTransfer": ("type", "vaultAddress", "isDeposit", "usd"),
+    "reserveRequestWeight": ("type", "weight", "destination"),
+    "twapOrder": ("type", "twap"),
+    "twapCancel": ("type", "a", "t"),
     "setReferrer": ("type", "code"),
     "noop": ("type",),
 }
 """Canonical key order of the actions an agent may sign."""
+_TWAP_KEYS = ("a", "b", "s", "r", "m", "t")
+_LEFT_OUT_WHEN_UNSET = frozenset(("builder", "time", "destination"))
+_FLAGS = {"f": ("cancel", "cancelByCloid"), "a": ("modify", "batchModify")}
+"""Flags that a signed action leaves out when they are false."""
+_ADDRESSES = ("subAccountUser", "vaultAddress", "destination")
 
 
 def canonical(action: dict[str, Any]) -> dict[str, Any]:
-    """The action as the venue hashes it."""
-    out = {key: action[key] for key in _KEYS.get(action["type"], tuple(action)) if key in action}
+    """The action as the venue hashes it: what is unset, and a flag that is false, is left out."""
+    kind = action["type"]
+    out = {key: action[key] for key in _KEYS.get(kind, tuple(action)) if key in action}
+    for key in _LEFT_OUT_WHEN_UNSET:
+        if key in out and out[key] is None:
+            del out[key]
+    for flag, kinds in _FLAGS.items():
+        if kind in kinds and out.get(flag) is False:
+            del out[flag]
     if "orders" in out:
         out["orders"] = [_wire(order) for order in out["orders"]]
     if "order" in out:
@@ -81,8 +113,18 @@ def canonical(action: dict[str, Any]) -> dict[str, Any]:
         out["builder"] = {"b": _hex(out["builder"]["b"]), "f": out["builder"]["f"]}
     if "oid" in out:
         out["oid"] = _ident(out["oid"])
-    if "subAccountUser" in out:
-        out["subAccountUser"] = _hex(out["subAccountUser"])
+    for key in _ADDRESSES:
+        if key in out:
+            out[key] = _hex(out[key])
+    if "twap" in out:
+        out["twap"] = {key: out["twap"][key] for key in _TWAP_KEYS if key in out["twap"]}
+        out["twap"]["s"] = _number(out["twap"]["s"])
+    if kind == "topUpIsolatedOnlyMargin":
+        out["leverage"] = _number(out["leverage"])
+    if kind in ("agentSendAsset", "subAccountSpotTransfer"):
+        out["amount"] = _number(out["amount"])
+    if out.get("fromSubAccount"):
+        out["fromSubAccount"] = _hex(out["fromSubAccount"])
     return out
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from twinleg.domain.candles import Candle
 from twinleg.domain.errors import BadInput
-from twinleg.paper.accounts import Account, Agent, add_history, remember_order
+from twinleg.paper.accounts import Account, Agent, Twap, add_history, remember_order
 from twinleg.paper.books import WORLD, Books
 from twinleg.paper.listings import listings
 from twinleg.paper.market import Market
@@ -21,6 +21,7 @@ from twinleg.paper.orders import Order
 
 FIRST_OID = 77_738_308
 FIRST_TID = 118_906_512_037_719
+FIRST_TWAP = 3_155
 JITTER_STEPS = 64
 
 
@@ -44,6 +45,7 @@ class State:
         for coin, rates in options.funding_rates.items():
             if coin in self.markets:
                 self.markets[coin].know_funding(rates)
+        self.apply_switches()
         self.by_asset = {market.listing.asset: market for market in self.markets.values()}
         self.accounts: dict[str, Account] = {}
         self.agents: dict[str, Agent] = {}
@@ -60,9 +62,22 @@ class State:
         self.actions: dict[str, int] = {}
         self.next_oid = FIRST_OID
         self.next_tid = FIRST_TID
+        self.next_twap = FIRST_TWAP
         self._hashes = 0
+        self.twaps: dict[int, Twap] = {}
+        """TWAP orders that run, of all accounts."""
         self.late: list[tuple[int, int, dict[str, Any], str]] = []
         """Requests held back on their way: (arrival ms, sequence, body, signer), a heap."""
+
+    def apply_switches(self) -> None:
+        """Bring the markets in line with the switches that concern them."""
+        strict, isolated = (
+            set(text.split(",")) for text in (self.switches.strict_isolated, self.switches.isolated_only)
+        )
+        for coin, market in self.markets.items():
+            listing = market.listing
+            market.strict_isolated = listing.strict_isolated or coin in strict
+            market.only_isolated = listing.rules.only_isolated or market.strict_isolated or coin in isolated
 
     def new_hash(self) -> str:
         """A 32-byte transaction hash, from the seed and a counter."""

@@ -6,7 +6,9 @@ from decimal import Decimal
 from typing import Any
 
 from twinleg.domain.candles import utc_from_ms
+from twinleg.paper import fees
 from twinleg.paper.accounts import (
+    UNIFIED,
     Account,
     CrossMargin,
     Position,
@@ -15,31 +17,11 @@ from twinleg.paper.accounts import (
     liquidation_price,
     withdrawable,
 )
-from twinleg.paper.actions import UNIFIED
 from twinleg.paper.market import DAY_MS, Market
 from twinleg.paper.numbers import NANO8, RATE10, ZERO, rounded, text, truncated, usd
-from twinleg.paper.options import Switches
 from twinleg.paper.state import State
 
 Json = Any
-
-VIP_TIERS: Json = [
-    {"ntlCutoff": cutoff, "cross": cross, "add": add, "spotCross": spot_cross, "spotAdd": spot_add}
-    for cutoff, cross, add, spot_cross, spot_add in (
-        ("5000000.0", "0.0004", "0.00012", "0.0006", "0.0003"),
-        ("25000000.0", "0.00035", "0.00008", "0.0005", "0.0002"),
-        ("100000000.0", "0.0003", "0.00004", "0.0004", "0.0001"),
-        ("500000000.0", "0.00028", "0.0", "0.00035", "0.0"),
-        ("2000000000.0", "0.00026", "0.0", "0.0003", "0.0"),
-        ("7000000000.0", "0.00024", "0.0", "0.00025", "0.0"),
-    )
-]
-"""Shown only: the paper venue charges the base tier. Source: Hyperliquid docs, fees."""
-MAKER_TIERS: Json = [
-    {"makerFractionCutoff": "0.005", "add": "-0.00001"},
-    {"makerFractionCutoff": "0.015", "add": "-0.00002"},
-    {"makerFractionCutoff": "0.03", "add": "-0.00003"},
-]
 
 
 def clearinghouse(state: State, account: Account) -> Json:
@@ -56,7 +38,7 @@ def clearinghouse(state: State, account: Account) -> Json:
             used += margin
             notional += abs(position.size) * market.mark
             raw += position.collateral - position.entry_usd
-        positions.append({"type": "oneWay", "position": _position(account, market, position, cross)})
+        positions.append({"type": "oneWay", "position": _position(state, account, market, position, cross)})
     if account.abstraction in UNIFIED:
         value, raw = value - cross.value + cross.used, raw - cross.value + cross.used
         cross = cross._replace(value=cross.used, raw=cross.raw - cross.value + cross.used)
@@ -64,13 +46,17 @@ def clearinghouse(state: State, account: Account) -> Json:
         "marginSummary": _summary(value, notional, raw, used),
         "crossMarginSummary": _summary(cross.value, cross.notional, cross.raw, cross.used),
         "crossMaintenanceMarginUsed": usd(cross.maintenance),
-        "withdrawable": usd(truncated(withdrawable(account, markets, cross))),
+        "withdrawable": usd(truncated(_withdrawable(state, account, cross))),
         "assetPositions": positions,
         "time": state.now_ms,
     }
 
 
-def _position(account: Account, market: Market, position: Position, cross: CrossMargin) -> Json:
+def _withdrawable(state: State, account: Account, cross: CrossMargin) -> Decimal:
+    return withdrawable(account, state.markets, cross, resting=state.switches.withdrawable_less_resting)
+
+
+def _position(state: State, account: Account, market: Market, position: Position, cross: CrossMargin) -> Json:
     mark, size = market.mark, position.size
     worth = abs(size) * mark
     pnl = position.pnl(mark)
@@ -83,7 +69,8 @@ def _position(account: Account, market: Market, position: Position, cross: Cross
         others = ZERO
         leverage["rawUsd"] = usd(position.collateral - position.entry_usd)
     liquidation = liquidation_price(position, market, equity, others)
-    entry = rounded(position.entry_usd / size, market.listing.finest)
+    rounding = truncated if state.switches.entry_price_rounding == "down" else rounded
+    entry = rounding(position.entry_usd / size, market.listing.finest)
     return_on_equity = pnl * position.leverage / abs(position.entry_usd)
     return {
         "coin": market.coin,
@@ -104,25 +91,22 @@ def _position(account: Account, market: Market, position: Position, cross: Cross
     }
 
 
-def fees(account: Account, switches: Switches) -> Json:
+def fee_statement(state: State, account: Account) -> Json:
     """The account's fee rates and daily volumes, as ``userFees`` shows them."""
-    taker, maker = text(switches.taker_fee_rate), text(switches.maker_fee_rate)
+    switches = state.switches
+    taker, maker = (text(rate) for rate in fees.rates(state, account))
     nothing = {"bpsOfMaxSupply": "0.0", "discount": "0.0"}
-    by_day: dict[int, list[Decimal]] = {}
-    for row in account.fills:
-        day = by_day.setdefault(row["time"] // DAY_MS, [ZERO, ZERO])
-        day[0 if row["crossed"] else 1] += Decimal(row["px"]) * Decimal(row["sz"])
     return {
         "dailyUserVlm": [
             {"date": _date(day), "userCross": usd(cross), "userAdd": usd(add), "exchange": "0.0"}
-            for day, (cross, add) in list(by_day.items())[-15:]
+            for day, (cross, add) in list(account.daily.items())[-15:]
         ],
         "feeSchedule": {
-            "cross": taker,
-            "add": maker,
+            "cross": text(switches.taker_fee_rate),
+            "add": text(switches.maker_fee_rate),
             "spotCross": "0.0007",
             "spotAdd": "0.0004",
-            "tiers": {"vip": VIP_TIERS, "mm": MAKER_TIERS},
+            "tiers": {"vip": fees.VIP_TIERS, "mm": fees.MAKER_TIERS},
             "referralDiscount": "0.04",
             "stakingDiscountTiers": [nothing],
         },
