@@ -73,7 +73,7 @@ def _republish(engine: Engine, plan: MarketPlan, stored: Stored | None) -> Store
     if stored is None:
         return None
     unpublished = set(engine_field(stored, "unpublished_ms"))
-    behind = [row for row in rows_of(stored) if row_ms(row) in unpublished]
+    behind = [row for row in rows_of(stored) if row_ms(row) in unpublished] if unpublished else []
     if not behind:
         return stored
     _publish(engine, plan, behind, None, engine.now())

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from twinleg.domain.candles import utc_from_ms
@@ -210,13 +210,22 @@ class Evidence:
 
     @cached_property
     def known(self) -> dict[str, Known]:
-        """Every client order id that any decision of these trades could have. One never approved can have none."""
-        return {
-            id: Known(trade, role, purpose, sequence)
-            for trade in self.trades
-            if trade.main.size_approved
-            for id, role, purpose, sequence in _possible_ids(trade.trade_id, trade.sequence // 8 * 8 + 16)
-        }
+        """The client order ids of the ledger that a decision of these trades could have, and whose they are.
+
+        A trade that was never approved can have none.
+        """
+        sought = {line.get("cloid") for line in (*self.dump["orders"], *self.dump["fills"])} - {None, ""}
+        trades = [trade for trade in self.trades if trade.main.size_approved]
+        found: dict[str, Known] = {}
+        for sequence in range(1, max(map(_sequences, trades), default=1)):
+            for trade in trades:
+                if sequence < _sequences(trade):
+                    for id, role, purpose in _possible_ids(trade.trade_id, sequence):
+                        if id in sought:
+                            found[id] = Known(trade, role, purpose, sequence)
+            if len(found) == len(sought):
+                break
+        return found
 
     @cached_property
     def fills(self) -> list[Filled]:
@@ -277,16 +286,17 @@ class Evidence:
         )
 
 
-@lru_cache(maxsize=64)
-def _possible_ids(trade_id: str, sequences: int) -> tuple[tuple[str, LegRole, Purpose, int], ...]:
-    """Every client order id that any decision of a trade could have, and whose it is."""
-    return tuple(
-        (client_order_id(trade_id, role.value, purpose.value, sequence, attempt), role, purpose, sequence)
-        for role in LegRole
-        for purpose in Purpose
-        for sequence in range(1, sequences)
-        for attempt in range(1, ATTEMPTS)
-    )
+def _sequences(trade: Trade) -> int:
+    """Up to which number decisions of a trade are looked for: some more than it says it took."""
+    return trade.sequence // 8 * 8 + 16
+
+
+def _possible_ids(trade_id: str, sequence: int) -> Iterator[tuple[str, LegRole, Purpose]]:
+    """Every client order id that one decision of a trade could have, and whose it is."""
+    for role in LegRole:
+        for purpose in Purpose:
+            for attempt in range(1, ATTEMPTS):
+                yield client_order_id(trade_id, role.value, purpose.value, sequence, attempt), role, purpose
 
 
 def _filled(line: Mapping[str, Any]) -> Filled:

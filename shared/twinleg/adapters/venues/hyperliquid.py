@@ -44,6 +44,7 @@ FILLS_PER_ANSWER = 2000
 ROWS_PER_ANSWER = 500
 PAGES_MAX = 50
 CONTEXTS_KEPT = timedelta(seconds=1)
+_decoded = json.JSONDecoder(parse_float=Decimal).decode
 """How long all markets' prices are kept, which one answer gives: several markets asked for at once cost one read."""
 
 
@@ -330,7 +331,7 @@ class HyperliquidVenue:
         if status != 200:
             raise Unavailable(f"{what}: HTTP {status}: {text[:200]}")
         with understood(what):
-            return json.loads(text, parse_float=Decimal)
+            return _decoded(text)
 
     def _post_read(self, what: str, body: bytes) -> tuple[int, str]:
         try:
