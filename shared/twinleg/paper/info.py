@@ -289,8 +289,8 @@ class Info:
         return {"status": "order", "order": inner}
 
     def _fills(self, body: Body) -> Json:
-        fills = self._account(body).fills[-FILLS_MAX:][::-1]
-        return aggregated(fills) if body.get("aggregateByTime") is True else fills
+        fills = self._account(body).fills[-FILLS_MAX:]
+        return (aggregated(fills) if body.get("aggregateByTime") is True else fills)[::-1]
 
     def _fills_by_time(self, body: Body) -> Json:
         fills = self._account(body).fills[-FILLS_REACH:]
@@ -298,10 +298,10 @@ class Info:
         first = bisect_left(fills, start, key=_when)
         last = bisect_right(fills, end, key=_when)
         found = fills[first:last]
-        if body.get("reversed") is True:
-            found = found[::-1]
         if body.get("aggregateByTime") is True:
             found = aggregated(found)
+        if body.get("reversed") is True:
+            found = found[::-1]
         return found[:FILLS_MAX]
 
     def _slice_fills_by_time(self, body: Body) -> Json:

@@ -48,7 +48,7 @@ def trades_between(state: State, coin: str, after_ms: int, until_ms: int) -> lis
 
 
 def new_trades(state: State, coin: str, after_ms: int, fills_seen: int) -> list[Row]:
-    """Trades since somebody last looked, oldest first: he had come to ``after_ms`` and had seen so many fills of all."""
+    """Trades since a last look, oldest first, which had come to ``after_ms`` and seen so many of all fills."""
     rows = _of_the_path(state.seed, state.markets[coin], after_ms, state.now_ms)
     rows += _of_fills(state.seed, coin, state.fills[fills_seen:])
     rows.sort(key=_when)
