@@ -9,6 +9,7 @@ from typing import Any
 from twinleg.domain.candles import Candle
 from twinleg.paper.exchange import Exchange
 from twinleg.paper.options import Switches, VenueOptions
+from twinleg.paper.signatures import USER_SIGNED
 
 D = Decimal
 START = datetime(2025, 5, 1, 12, 30, tzinfo=UTC)
@@ -43,10 +44,12 @@ class Bench:
     def send(self, user: str, action: dict[str, Any], **envelope: Any) -> Any:
         self._nonce += 1
         envelope.setdefault("nonce", self._nonce)
-        if action["type"] in ("usdSend", "withdraw3"):
+        if action["type"] in ("usdSend", "withdraw3", "spotSend"):
             action = {"hyperliquidChain": "Testnet", "time": envelope["nonce"], **action}
-        elif action["type"] in ("usdClassTransfer", "approveAgent", "approveBuilderFee", "userSetAbstraction"):
+        elif action["type"] in USER_SIGNED:
             action = {"hyperliquidChain": "Testnet", "nonce": envelope["nonce"], **action}
+        elif action["type"] == "agentSendAsset":
+            action = {"nonce": envelope["nonce"], **action}
         return self.exchange.execute({"action": action, **envelope}, user)
 
     def orders(self, user: str, *wires: dict[str, Any], grouping: str = "na") -> list[Any]:

@@ -106,6 +106,8 @@ class Exchange:
         action = body["action"]
         if action["type"] in USER_SIGNED:
             return self._owner(body, action, signer)
+        if action["type"] == "agentSendAsset" and action["nonce"] != body["nonce"]:
+            raise Denied("Nonce mismatch.")
         account = self._trader(body, signer)
         vault = body.get("vaultAddress")
         if vault is None:

@@ -148,6 +148,7 @@ def aggregated(fills: list[Json]) -> list[Json]:
         worth = size * Decimal(last["px"]) + more * Decimal(row["px"])
         last["px"] = text(rounded(worth / (size + more), NANO8))
         last["sz"] = text(size + more)
-        for name in ("closedPnl", "fee"):
-            last[name] = text(Decimal(last[name]) + Decimal(row[name]))
+        for name in ("closedPnl", "fee", "builderFee"):
+            if name in row:
+                last[name] = text(Decimal(last.get(name, "0")) + Decimal(row[name]))
     return out
