@@ -60,16 +60,17 @@ def _statuses(kind: str, statuses: list[desk.Status]) -> Answer:
 def _order(state: State, account: Account, action: dict[str, Any], interference: Interference) -> Answer:
     _check_batch(state, action)
     builder = action.get("builder")
-    if builder is not None and not _approved(account, builder):
+    if builder is not None and not _approved(state, account, builder):
         raise Refused("Builder fee has not been approved.")
     grouping = action["grouping"] if isinstance(action["grouping"], str) else "na"
     wires = [_clean(wire) for wire in action["orders"]]
     return _statuses("order", desk.place(state, account, wires, grouping, builder, interference))
 
 
-def _approved(account: Account, builder: dict[str, Any]) -> bool:
+def _approved(state: State, account: Account, builder: dict[str, Any]) -> bool:
     """Whether the account allows this builder that much; a sub-account shares its master's approvals."""
-    rate = account.builders.get(lower(builder["b"]))
+    owner = account if account.master is None else state.accounts[account.master]
+    rate = owner.builders.get(lower(builder["b"]))
     return rate is not None and builder["f"] <= min(builder_fee(rate), BUILDER_FEE_MAX)
 
 
