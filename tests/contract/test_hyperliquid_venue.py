@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import pickle
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -42,13 +39,13 @@ from twinleg.engine.ports import (
     Verdict,
 )
 from twinleg.paper.options import VenueOptions
+from twinleg.paper.server import serve_in_thread
 from twinleg.risk.approval import Approved, ApprovedLeg
 
 D = Decimal
 BTC, ETH = "hyperliquid:BTC", "hyperliquid:ETH"
 START = datetime(2026, 11, 2, 11, tzinfo=UTC)
 HISTORY = 30
-SERVE = "import pickle, sys; from twinleg.paper.server import serve; serve(pickle.load(sys.stdin.buffer))"
 
 
 def candles_of(closes: list[str]) -> list[Candle]:
@@ -62,7 +59,7 @@ def candles_of(closes: list[str]) -> list[Candle]:
 
 @dataclass
 class Paper:
-    """A paper venue in a process of its own, on a manual clock, and the adapter that trades on it."""
+    """A paper venue on a manual clock, and the adapter that trades on it."""
 
     url: str
     adapter: type[HyperliquidVenue] = HyperliquidVenue
@@ -90,14 +87,9 @@ def start_paper(closes: Mapping[str, list[str]]) -> Iterator[Paper]:
     options = VenueOptions(
         candles={coin: candles_of(series) for coin, series in closes.items()}, history_candles=HISTORY
     )
-    with subprocess.Popen([sys.executable, "-c", SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin and process.stdout
-        process.stdin.write(pickle.dumps(options))
-        process.stdin.close()
-        line = process.stdout.readline().decode()
-        assert "listening on" in line, line
-        yield Paper(line.split()[-1])
-        process.terminate()
+    server = serve_in_thread(options)
+    yield Paper(server.url)
+    server.stop()
 
 
 @pytest.fixture(params=[HyperliquidVenue, CcxtHyperliquidVenue], ids=["sdk", "ccxt"])
@@ -322,8 +314,8 @@ def test_an_entry_with_its_bracket(paper):
     assert venue.fills("main", paper.now() + timedelta(seconds=1)) == []
 
 
-def test_a_partial_fill_says_what_was_filled_and_fills_agree(paper):
-    trader = Trader(paper, "partial")
+def test_a_partial_fill_says_what_was_filled_and_fills_agree(falling):
+    trader = Trader(falling, "partial")
     trader.do(SetLeverage("main", BTC, 20, isolated=True))
     entry = trader.order(size=D("1.5"), limit_price=trader.venue.snapshot(BTC).mid_price.quantize(D(1)) + 3)
     verdict = trader.enter(entry)
@@ -591,10 +583,10 @@ def test_a_liquidation_is_told_by_its_fill(falling):
     assert trader.venue.net_deposits_usd("main", START - timedelta(days=1)) == D(10_000)
 
 
-def test_a_venue_that_is_gone(falling):
-    trader = Trader(falling, "gone")
+def test_a_venue_that_is_gone(paper):
+    trader = Trader(paper, "gone")
     signed = trader.sign(Noop("main"))
-    gone = falling.adapter(
+    gone = paper.adapter(
         network="paper", url="http://127.0.0.1:9", accounts={"main": AccountAddress(trader.owner)},
         secrets=Keys(execute=trader.agent_key), key_names={("main", SignerRole.EXECUTE): "execute"}, steps=Steps(),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The unmodified Hyperliquid SDK, and ccxt, trade on the paper venue over HTTP."""
+"""The unmodified Hyperliquid SDK trades on the paper venue over HTTP."""
 
 from __future__ import annotations
 
@@ -189,6 +189,72 @@ def test_nonces_expiry_noop_and_the_dead_man_switch(venue, sdk, info, wallet):
     assert info.open_orders(wallet.address) == []
 
 
+def test_orders_go_in_and_out_in_bulk(sdk, info, wallet):
+    mine = [Cloid.from_int(n) for n in (1, 2, 3)]
+    limit = {"coin": "BTC", "is_buy": True, "sz": 0.01, "order_type": {"limit": {"tif": "Alo"}}, "reduce_only": False}
+    placed = statuses(sdk.bulk_orders([{**limit, "limit_px": 95_000 - n, "cloid": c} for n, c in enumerate(mine)]))
+    oids = [status["resting"]["oid"] for status in placed]
+    change = {**limit, "sz": 0.02, "limit_px": 94_000}
+    changed = statuses(
+        sdk.bulk_modify_orders_new([{"oid": oids[0], "order": change}, {"oid": mine[1], "order": change}])
+    )
+    oids[:2] = [status["resting"]["oid"] for status in changed]
+    assert {order["sz"] for order in info.open_orders(wallet.address)} == {"0.02", "0.01"}
+    gone = [{"coin": "BTC", "oid": oids[0]}, {"coin": "BTC", "oid": oids[1]}]
+    assert statuses(sdk.bulk_cancel(gone)) == ["success"] * 2
+    (cancelled, unknown) = statuses(
+        sdk.bulk_cancel_by_cloid([{"coin": "BTC", "cloid": cloid} for cloid in (mine[2], mine[0])])
+    )
+    assert cancelled == "success" and unknown["error"].startswith("Order was never placed")
+    (resting,) = statuses(sdk.order("BTC", True, 0.01, 105_000, trigger(104_000, "sl")))
+    assert info.query_order_by_oid(wallet.address, resting["resting"]["oid"])["order"]["order"]["isTrigger"]
+
+
+def test_a_dead_mans_switch_that_is_cleared_cancels_nothing(venue, sdk, info, wallet):
+    now_ms = control(venue, "/_sim/status")["now_ms"]
+    statuses(sdk.order("BTC", True, 0.01, 95_000, {"limit": {"tif": "Gtc"}}))
+    assert sdk.schedule_cancel(now_ms + 60_000)["status"] == sdk.schedule_cancel(None)["status"] == "ok"
+    control(venue, "/_sim/clock", {"now_ms": now_ms + 120_000})
+    assert len(info.open_orders(wallet.address)) == 1
+
+
+def test_a_builder_is_paid_what_was_approved(sdk, info, wallet):
+    builder = Account.create().address
+    paid = {"b": builder, "f": 20}
+    assert sdk.market_open("BTC", True, 0.01, builder=dict(paid))["response"] == "Builder fee has not been approved."
+    assert sdk.approve_builder_fee(builder, "0.02%")["status"] == "ok"
+    assert info.post("/info", {"type": "maxBuilderFee", "user": wallet.address, "builder": builder}) == 20
+    statuses(sdk.market_open("BTC", True, 0.01, builder=dict(paid)))
+    (fill,) = info.user_fills(wallet.address)
+    assert float(fill["builderFee"]) == pytest.approx(float(fill["px"]) * 0.01 * 0.0002)
+
+
+def test_money_moves_between_sides_and_sub_accounts(venue, sdk, info, wallet):
+    sub = sdk.create_sub_account("hedge")["response"]["data"]
+    assert sdk.sub_account_transfer(sub, True, 500_000_000)["status"] == "ok"
+    assert Exchange(wallet, venue.url, vault_address=sub).usd_class_transfer(100, False)["status"] == "ok"
+    assert sdk.send_asset(wallet.address, "", "spot", "USDC", 50)["status"] == "ok"
+    assert sdk.sub_account_spot_transfer(sub, True, "USDC", 20)["status"] == "ok"
+    assert sdk.spot_transfer(10, Account.create().address, "USDC")["status"] == "ok"
+
+    def spot(user):
+        return info.spot_user_state(user)["balances"][0]["total"]
+
+    assert (spot(sub), spot(wallet.address)) == ("120.0", "20.0")
+    assert info.user_state(sub)["withdrawable"] == "400.0"
+    assert sdk.sub_account_transfer(sub, False, 400_000_000)["status"] == "ok"
+    assert info.user_state(wallet.address)["withdrawable"] == "9850.0"
+
+
+def test_a_referral_code_and_the_account_mode(sdk, info, wallet):
+    assert set(sdk.set_referrer("ABC")) == {"status", "response"}
+    assert sdk.user_set_abstraction(wallet.address, "unifiedAccount")["status"] == "ok"
+    assert info.query_user_abstraction_state(wallet.address) == "unifiedAccount"
+    assert sdk.usd_class_transfer(5, False)["response"] == "Action disabled when unified account is active"
+    assert sdk.agent_set_abstraction("i")["status"] == "ok"
+    assert info.query_user_abstraction_state(wallet.address) == "disabled"
+
+
 def test_every_read_of_the_sdk_is_answered(venue, sdk, info, wallet):
     statuses(sdk.market_open("ETH", True, 0.01))
     now_ms = control(venue, "/_sim/status")["now_ms"]
@@ -291,36 +357,6 @@ def test_a_month_of_candles_can_be_appended_in_one_request(venue):
     rows = [[end + i * 60_000, "100000.0", "100010.0", "99990.0", "100000.0", "12.34567"] for i in range(44_640)]
     assert control(venue, "/_sim/candles", {"coin": "BTC", "candles": rows})["appended"] == 44_640
     assert control(venue, "/_sim/status")["markets"]["BTC"]["end_ms"] == end + 44_640 * 60_000
-
-
-def test_ccxt_starts_and_trades(venue, wallet):
-    import ccxt
-
-    class Client(ccxt.hyperliquid):
-        def initialize_client(self, *_, **__):
-            return True
-
-    client = Client({"walletAddress": wallet.address, "privateKey": "0x" + wallet.key.hex().removeprefix("0x")})
-    client.urls["api"]["public"] = client.urls["api"]["private"] = venue.url
-    client.options["sandboxMode"] = True
-    symbol = "BTC/USDC:USDC"
-    assert client.load_markets()[symbol]["active"]
-    placed = client.create_order(symbol, "limit", "buy", 0.01, 95_000)
-    assert [o["id"] for o in client.fetch_open_orders(symbol)] == [placed["id"]]
-    client.cancel_order(placed["id"], symbol)
-    filled = client.create_order(symbol, "market", "buy", 0.01, 100_000)
-    assert filled["filled"] == 0.01
-    (position,) = client.fetch_positions([symbol])
-    assert position["side"] == "long" and position["contracts"] == 0.01
-    assert client.fetch_balance()["total"]["USDC"] > 9_990
-    assert len(client.fetch_my_trades(symbol)) == 1
-    assert client.fetch_order(placed["id"], symbol)["status"] == "canceled"
-    with pytest.raises(ccxt.InsufficientFunds):
-        client.create_order(symbol, "limit", "buy", 10, 99_000)
-    assert len(client.fetch_ohlcv(symbol, "1m", limit=5)) == 5
-    assert client.fetch_order_book(symbol)["bids"][0][0] < 100_000
-    assert client.fetch_ticker(symbol)["last"]
-    assert client.fetch_time() == control(venue, "/_sim/status")["now_ms"]
 
 
 def test_reads_are_served_from_many_connections(venue):

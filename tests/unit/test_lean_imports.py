@@ -126,6 +126,16 @@ def test_loading_makes_no_client_thread_or_connection(function: tuple[str, dict[
     assert found["sockets"] == [] and found["clients"] == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads and sockets are counted in /proc")
+def test_where_ccxt_is_the_adapter_it_is_there_before_the_first_request(tmp_path: Path) -> None:
+    found = loaded("ingest", tmp_path, TWINLEG_VENUES__HYPERLIQUID__ADAPTER="ccxt")
+    assert among(found["loaded"], {"ccxt", "twinleg.adapters.venues.ccxt_hyperliquid"}) and found["sockets"] == []
+    assert (found["threads"], found["tasks"]) == (1, 1)
+    assert {
+        module for module in set(found["needed"]) - set(found["loaded"]) if not module.startswith("twinleg.")
+    } == set()
+
+
 def test_the_collector_is_paused_only_while_a_function_loads(function: tuple[str, dict[str, Any]]) -> None:
     _, found = function
     assert found["collecting"] and found["frozen"] > 10_000

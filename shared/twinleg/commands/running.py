@@ -31,6 +31,7 @@ def _demo_parser(commands: Any) -> None:
     demo.add_argument("--no-stress", action="store_true", help="only the replay")
     demo.add_argument("--json", action="store_true", help="print the summary as JSON")
     demo.add_argument("--emulators", action="store_true", help=EMULATORS)
+    demo.add_argument("--adapter", choices=("sdk", "ccxt"), default="sdk", help="who writes and signs (default sdk)")
 
 
 def _up_parser(commands: Any) -> None:
@@ -55,6 +56,7 @@ def _demo(arguments: Arguments) -> int:
             stress=not arguments.no_stress,
             as_json=arguments.json,
             emulators=arguments.emulators,
+            adapter=arguments.adapter,
         )
     )
 

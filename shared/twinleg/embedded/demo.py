@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,8 @@ class DemoOptions:
     stress: bool
     as_json: bool
     emulators: bool = False
+    adapter: str = "sdk"
+    """Who writes and signs what is sent to the venue: ``sdk`` or ``ccxt``."""
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -63,6 +65,7 @@ def run_demo(options: DemoOptions) -> int:
         if options.stress:
             price = candles[-1].close
             scripts.append(stress_script(market, options.seed, price, paper_address("hedge").lower()))
+        scripts = [replace(s, settings={**s.settings, "venue": {"adapter": f'"{options.adapter}"'}}) for s in scripts]
         for script in scripts:
             with _progress(script.name, quiet=options.as_json) as progress:
                 segments[script.name] = (script, segment(script, folder / script.name).run(progress))

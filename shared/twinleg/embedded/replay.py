@@ -78,12 +78,14 @@ def settings_text(market: str, url: str, script: Mapping[str, Mapping[str, str]]
     """The configuration of a replay: two paper accounts, one market, both strategies."""
     limits = "\n".join(f"{name} = {value}" for name, value in script.get("limits", {}).items())
     tradingview = "\n".join(f"{name} = {value}" for name, value in script.get("tradingview", {}).items())
+    venue = "\n".join(f"{name} = {value}" for name, value in script.get("venue", {}).items())
     strategies = script.get("market", {}).get("strategies", '["macd", "tradingview"]')
     return f"""
 mode = "paper"
 [venues.hyperliquid]
 network = "paper"
 url = "{url}"
+{venue}
 [accounts.main]
 venue = "hyperliquid"
 {_keys("MAIN")}
