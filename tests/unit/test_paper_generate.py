@@ -75,7 +75,7 @@ def test_a_further_coin_does_not_change_the_others():
 
 def test_coins_move_together_as_far_as_they_are_told():
     apart, default, one = (
-        made("calm", seed=1, minutes=2000, **c).candles
+        made("calm", seed=1, minutes=700, **c).candles
         for c in ({"correlation": Decimal(0)}, {}, {"correlation": Decimal(1)})
     )
     assert abs(similarity(apart["BTC"], apart["ETH"])) < 0.1
@@ -84,7 +84,7 @@ def test_coins_move_together_as_far_as_they_are_told():
 
 
 def test_a_coin_of_lower_leverage_moves_more():
-    found = made("calm", minutes=2000).candles
+    found = made("calm", minutes=700).candles
     btc, eth, pepe = (fmean(map(abs, returns(found[coin]))) for coin in COINS)
     assert btc * 1.15 < eth < pepe
 
