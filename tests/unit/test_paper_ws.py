@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import random
+import socket
 import sys
 from collections import defaultdict
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
 from eth_account import Account
 from hyperliquid.utils.signing import sign_l1_action
 
-from twinleg.paper import ws_limits
+from twinleg.paper import ws, ws_limits
 from twinleg.paper.options import Switches, VenueOptions
 from twinleg.paper.server import serve_in_thread
 from twinleg.paper.ws_messages import Unparsable, message_of
@@ -400,6 +401,40 @@ def test_snapshots_come_first_where_the_venue_sends_them():
     run(scene)
 
 
+def test_streams_of_twap_orders_of_the_order_history_and_of_all_assets_at_once():
+    async def scene(desk):
+        async with desk.line() as line:
+            kinds = ("userTwapHistory", "userTwapSliceFills", "userHistoricalOrders", "twapStates", "webData3")
+            first = {kind: (await line.subscribe(type=kind, user=A))[0] for kind in kinds}
+            await line.subscribe(type="userEvents", user=A)
+            assert first["userTwapHistory"] == {"isSnapshot": True, "user": A, "history": []}
+            assert first["twapStates"] == {"dex": "", "user": A, "states": []}
+            assert first["webData3"]["userState"]["user"] == A
+            contexts = (await desk.info("metaAndAssetCtxs"))[1]
+            assert await line.subscribe(type="assetCtxs") == [{"dex": "", "ctxs": contexts}]
+            assert await line.subscribe(type="allDexsAssetCtxs") == [{"ctxs": [["", contexts]]}]
+            assert await line.subscribe(type="spotAssetCtxs") == [(await desk.info("spotMetaAndAssetCtxs"))[1]]
+            state = await desk.info("clearinghouseState", A)
+            whole = {"user": A, "clearinghouseStates": [["", state]]}
+            assert await line.subscribe(type="allDexsClearinghouseState", user=A) == [whole]
+            assert await line.subscribe(type="notification", user=A) == []
+            twap = {"a": 0, "b": True, "s": "11", "r": False, "m": 5, "t": False}
+            placed = await line.post("action", desk.signed(ALICE, {"type": "twapOrder", "twap": twap}))
+            ident = placed["payload"]["response"]["data"]["status"]["running"]["twapId"]
+            told = defaultdict(list)
+            for message in await line.heard():
+                told[message["channel"]].append(message["data"])
+            (running,) = told["twapStates"][-1]["states"]
+            assert running[0] == ident and running[1]["sz"] == "11.0"
+            (part,) = told["userTwapSliceFills"][-1]["twapSliceFills"]
+            assert part == {"fill": (await desk.info("userFills", A))[0], "twapId": ident}
+            assert told["userTwapHistory"][-1]["history"] == await desk.info("twapHistory", A)
+            assert told["userHistoricalOrders"][-1]["orderHistory"] == await desk.info("historicalOrders", A)
+            assert {name for event in told["user"] for name in event} == {"fills", "twapSliceFills", "twapHistory"}
+
+    run(scene)
+
+
 def test_an_orders_life_on_order_updates():
     async def scene(desk):
         async with desk.line() as line:
@@ -758,15 +793,44 @@ def test_an_unknown_coin_may_end_the_connection_as_some_saw():
     run(scene, switches={"ws_unknown_coin": "disconnect"})
 
 
-def test_a_client_that_does_not_read_holds_nobody_up():
+def test_a_client_that_does_not_read_holds_nobody_up_and_is_cut_off(monkeypatch):
+    for name, value in {"SETTLE_SECONDS": 0.1, "CUT_SECONDS": 0.05, "WAITING_MAX": 500_000}.items():
+        monkeypatch.setattr(ws, name, value)
+
     async def scene(desk):
-        async with desk.line() as stuck, desk.line() as line:
-            await stuck.subscribe(type="l2Book", coin="BTC")
-            for number in range(60):
-                await line.order(ALICE, wire(True, 90, number + 1))
-            assert len(await desk.info("openOrders", A)) == 60
+        host, port = desk.server.url.removeprefix("http://").split(":")
+        with socket.socket() as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stuck.connect((host, int(port)))
+            stuck.sendall(HANDSHAKE)
+            await asyncio.to_thread(stuck.recv, 100)
+            for number in range(10):
+                heavy = {"type": "webData2", "user": f"0x{number:040x}"}
+                stuck.sendall(masked({"method": "subscribe", "subscription": heavy}))
+            async with desk.line() as line:
+                for number in range(120):
+                    await desk.to_minute(number / 20)
+                    if number % 30 == 0:
+                        await line.order(ALICE, wire(True, 90, 1))
+                assert len(await desk.info("openOrders", A)) == 4
+                await asyncio.sleep(0.1)
+                assert await desk.http("/_sim/disconnect", {}) == {"disconnected": 1}, "the other was cut off before"
 
     run(scene)
+
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: venue\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+
+
+def masked(frame):
+    """A text frame of a client, its mask nothing but zeros."""
+    text = json.dumps(frame).encode()
+    assert len(text) < 65_536
+    return bytes([0x81, 0xFE]) + len(text).to_bytes(2) + bytes(4) + text
 
 
 def test_plain_http_on_the_path_is_refused_and_stopping_ends_the_connections():

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from twinleg.paper.exchange import Exchange
 from twinleg.paper.feed import PACE_SECONDS, Feed, StateFeed
-from twinleg.paper.feeds_accounts import ListFeed, OrderUpdates, Reader, UserEvents, payment
+from twinleg.paper.feeds_accounts import ListFeed, OrderUpdates, Reader, UserEvents, payments, plain, slices
 from twinleg.paper.feeds_markets import FAST_LEVELS, Best, Candles, Trades
+from twinleg.paper.feeds_wholes import WHOLE
 from twinleg.paper.history import INTERVALS
-from twinleg.paper.numbers import usd
 from twinleg.paper.statements import aggregated
 from twinleg.paper.ws_messages import Subscription
 
 Json = Any
 Row = dict[str, Any]
 
-WEB_DATA_PACE_SECONDS = 2.0
+HEAVY_PACE_SECONDS = 2.0
+HEAVY = ("webData2", "webData3", "allDexsAssetCtxs", "assetCtxs")
+
+LISTS: dict[str, tuple[str, str, Callable[[list[Row]], Json]]] = {
+    "userFills": ("fills", "fills", plain),
+    "userFundings": ("fundings", "fundings", payments),
+    "userNonFundingLedgerUpdates": ("transfers", "nonFundingLedgerUpdates", plain),
+    "userHistoricalOrders": ("statuses", "orderHistory", plain),
+    "userTwapHistory": ("twap_history", "history", plain),
+    "userTwapSliceFills": ("fills", "twapSliceFills", slices),
+}
+"""Streams with a snapshot: the account's list, its name in the message, and the rows' form."""
 
 
 class Invalid(Exception):
@@ -31,7 +41,7 @@ class Feeds:
     def __init__(self, engine: Exchange, *, paced: bool) -> None:
         self._engine = engine
         self._pace = PACE_SECONDS if paced else 0.0
-        self._web_data_pace = WEB_DATA_PACE_SECONDS if paced else 0.0
+        self._heavy_pace = HEAVY_PACE_SECONDS if paced else 0.0
         self._places = {row["name"]: i for i, row in enumerate(self._ask("meta")["universe"])}
         self._pairs = {row["name"]: i for i, row in enumerate(self._ask("spotMeta")["universe"])}
         self._makers: dict[str, Callable[[Subscription], Feed]] = {
@@ -43,14 +53,10 @@ class Feeds:
             "activeAssetCtx": self._context,
             "activeAssetData": self._asset_data,
             "orderUpdates": lambda s: OrderUpdates(engine, _user(s)),
-            "userFills": self._fills,
             "userEvents": lambda s: UserEvents(engine, _user(s)),
-            "userFundings": self._fundings,
-            "userNonFundingLedgerUpdates": self._transfers,
-            "webData2": self._web_data,
-            "clearinghouseState": self._margin,
-            "spotState": self._spot,
-            "openOrders": self._orders,
+            "notification": lambda _: Silence(),
+            **dict.fromkeys(LISTS, self._list),
+            **dict.fromkeys(WHOLE, self._whole_state),
         }
 
     def open(self, subscription: Subscription) -> Feed:
@@ -114,63 +120,16 @@ class Feeds:
             raise Invalid
         return self._state("activeAssetData", lambda: self._ask("activeAssetData", user, coin=coin))
 
-    def _fills(self, subscription: Subscription) -> Feed:
-        shaped = aggregated if subscription.aggregated else _plain
-        return ListFeed(Reader(self._engine, _user(subscription)), "fills", "userFills", "fills", shaped)
+    def _list(self, subscription: Subscription) -> Feed:
+        source, name, shaped = LISTS[subscription.kind]
+        if subscription.aggregated:
+            shaped = aggregated
+        return ListFeed(Reader(self._engine, _user(subscription)), source, subscription.kind, name, shaped)
 
-    def _fundings(self, subscription: Subscription) -> Feed:
-        reader = Reader(self._engine, _user(subscription))
-        return ListFeed(reader, "fundings", "userFundings", "fundings", lambda rows: [payment(row) for row in rows])
-
-    def _transfers(self, subscription: Subscription) -> Feed:
-        reader = Reader(self._engine, _user(subscription))
-        channel = "userNonFundingLedgerUpdates"
-        return ListFeed(reader, "transfers", channel, "nonFundingLedgerUpdates", _plain)
-
-    def _margin(self, subscription: Subscription) -> Feed:
-        user = _user(subscription)
-        name = "clearinghouseState"
-        return self._state(name, lambda: {"dex": "", "user": user, name: self._ask(name, user)})
-
-    def _spot(self, subscription: Subscription) -> Feed:
-        user = _user(subscription)
-        return self._state("spotState", lambda: {"user": user, "spotState": self._ask("spotClearinghouseState", user)})
-
-    def _orders(self, subscription: Subscription) -> Feed:
-        user = _user(subscription)
-        return self._state(
-            "openOrders", lambda: {"dex": "", "user": user, "orders": self._ask("frontendOpenOrders", user)}
-        )
-
-    def _web_data(self, subscription: Subscription) -> Feed:
-        user = _user(subscription)
-        return self._state("webData2", lambda: self._whole(user), self._web_data_pace)
-
-    def _whole(self, user: str) -> Json:
-        """Everything the venue's own page shows of an account."""
-        state = self._engine.state
-        meta, contexts = self._ask("metaAndAssetCtxs")
-        agent = next((a for a in state.agents.values() if a.master == user and not a.name), None)
-        account = state.accounts.get(user)
-        moved = [] if account is None else account.transfers
-        return {
-            "clearinghouseState": self._ask("clearinghouseState", user),
-            "leadingVaults": [],
-            "totalVaultEquity": "0.0",
-            "openOrders": self._ask("frontendOpenOrders", user),
-            "agentAddress": None if agent is None else agent.address,
-            "agentValidUntil": None if agent is None else agent.valid_until_ms,
-            "cumLedger": usd(sum((_into(line["delta"]) for line in moved), Decimal(0))),
-            "meta": meta,
-            "assetCtxs": contexts,
-            "serverTime": state.now_ms,
-            "isVault": False,
-            "user": user,
-            "twapStates": [],
-            "spotState": self._ask("spotClearinghouseState", user),
-            "spotAssetCtxs": self._ask("spotMetaAndAssetCtxs")[1],
-            "perpsAtOpenInterestCap": self._ask("perpsAtOpenInterestCap"),
-        }
+    def _whole_state(self, subscription: Subscription) -> Feed:
+        read, user = WHOLE[subscription.kind], _user(subscription)
+        pace = self._heavy_pace if subscription.kind in HEAVY else None
+        return self._state(subscription.kind, lambda: read(self._ask, self._engine.state, user), pace)
 
 
 class Silence:
@@ -181,16 +140,6 @@ class Silence:
 
     def news(self, _: float) -> list[str]:
         return []
-
-
-def _plain(rows: list[Row]) -> list[Row]:
-    return rows
-
-
-def _into(delta: Row) -> Decimal:
-    """What a transfer brought from outside (less what it took out)."""
-    amount = Decimal(delta.get("usdc", "0"))
-    return amount if delta["type"] == "deposit" else -amount if delta["type"] == "withdraw" else Decimal(0)
 
 
 def _coin(subscription: Subscription) -> str:

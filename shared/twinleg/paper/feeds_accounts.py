@@ -28,31 +28,34 @@ class Reader:
         self.address = address
         self._counts: dict[str, int] = {}
         self._latest: Row | None = None
-        for name in ("fills", "fundings", "transfers", "liquidations"):
+        for name in ("fills", "fundings", "transfers", "liquidations", "statuses", "twap_history"):
             self.new(name)
-        self.new_statuses()
 
     @property
     def account(self) -> Account | None:
         return self._engine.state.accounts.get(self.address)
 
     def rows(self, name: str) -> Sequence[Row]:
-        """One of the growing lists, whole."""
+        """One of the lists, whole, oldest first: the account's own, its order statuses, everybody's liquidations."""
         if name == "liquidations":
             return self._engine.state.liquidations
         account = self.account
-        found: Sequence[Row] = () if account is None else getattr(account, name)
+        if account is None:
+            return ()
+        found: Sequence[Row] = list(account.history)[::-1] if name == "statuses" else getattr(account, name)
         return found
 
     def new(self, name: str) -> list[Row]:
-        """What one of the growing lists has gained."""
+        """What one of the lists has gained."""
+        if name == "statuses":
+            return self._new_statuses()
         rows = self.rows(name)
         before = self._counts.get(name, 0)
         self._counts[name] = len(rows)
         return list(rows[before:]) if len(rows) > before else []
 
-    def new_statuses(self) -> list[Row]:
-        """Order statuses since the last look, oldest first (of the history's, which is capped by count)."""
+    def _new_statuses(self) -> list[Row]:
+        """Of the history, which is capped by count and newest first, what lies before the latest that was read."""
         account = self.account
         history = () if account is None else account.history
         found: list[Row] = []
@@ -80,17 +83,27 @@ class ListFeed:
         return [message(self._channel, {"isSnapshot": True, **self._data(rows)})]
 
     def news(self, _: float) -> list[str]:
-        rows = self._reader.new(self._source)
-        return [message(self._channel, self._data(rows))] if rows else []
+        data = self._data(self._reader.new(self._source))
+        return [message(self._channel, data)] if data[self._name] else []
 
-    def _data(self, rows: list[Row]) -> Json:
+    def _data(self, rows: list[Row]) -> Row:
         return {"user": self._reader.address, self._name: self._shaped(rows)}
 
 
-def payment(row: Row) -> Row:
-    """A funding payment as the WebSocket tells it."""
-    delta = row["delta"]
-    return {"time": row["time"], **{k: delta[k] for k in ("coin", "usdc", "szi", "fundingRate", "nSamples")}}
+def plain(rows: list[Row]) -> list[Row]:
+    """As they are."""
+    return rows
+
+
+def payments(rows: list[Row]) -> list[Row]:
+    """Funding payments as the WebSocket tells them."""
+    names = ("coin", "usdc", "szi", "fundingRate", "nSamples")
+    return [{"time": row["time"], **{name: row["delta"][name] for name in names}} for row in rows]
+
+
+def slices(rows: list[Row]) -> list[Row]:
+    """Those fills that are parts of TWAP orders."""
+    return [{"fill": row, "twapId": row["twapId"]} for row in rows if row["twapId"] is not None]
 
 
 class OrderUpdates:
@@ -112,7 +125,7 @@ class OrderUpdates:
     def news(self, _: float) -> list[str]:
         out: list[Row] = []
         shown: dict[int, str] = {}
-        for entry in self._reader.new_statuses():
+        for entry in self._reader.new("statuses"):
             out += self._told(entry)
             shown[entry["order"]["oid"]] = entry["order"]["sz"]
         fills = self._reader.new("fills")
@@ -157,7 +170,7 @@ LIQUIDATOR = "0x" + "1d" * 20
 
 
 class UserEvents:
-    """Fills, funding, liquidations and cancels that the user did not ask for, one kind a message."""
+    """Fills, TWAP orders, funding, liquidations and cancels that the user did not ask for, one kind a message."""
 
     def __init__(self, engine: Exchange, address: str) -> None:
         self._reader = Reader(engine, address)
@@ -167,13 +180,16 @@ class UserEvents:
 
     def news(self, _: float) -> list[str]:
         reader = self._reader
-        events: list[tuple[int, str, Json]] = [(fill["time"], "fills", fill) for fill in reader.new("fills")]
+        fills = reader.new("fills")
+        events: list[tuple[int, str, Json]] = [(fill["time"], "fills", fill) for fill in fills]
+        events += [(part["fill"]["time"], "twapSliceFills", part) for part in slices(fills)]
+        events += [(row["time"] * 1000, "twapHistory", row) for row in reader.new("twap_history")]
         events += [
             (entry["statusTimestamp"], "nonUserCancel", {k: entry["order"][k] for k in ("coin", "oid")})
-            for entry in reader.new_statuses()
+            for entry in reader.new("statuses")
             if entry["status"] in NON_USER_CANCELS
         ]
-        events += [(row["time"], "funding", payment(row)) for row in reader.new("fundings")]
+        events += [(row["time"], "funding", row) for row in payments(reader.new("fundings"))]
         count = len(reader.rows("liquidations"))
         rows = reader.new("liquidations")
         for number, row in enumerate(rows, count - len(rows) + 1):
@@ -184,13 +200,13 @@ class UserEvents:
 
 
 def _bundled(events: list[tuple[int, str, Json]]) -> Iterator[Json]:
-    """Fills and cancels of one instant together, the rest one by one."""
+    """Fills, cancels and the like of one instant together, funding and liquidations one by one."""
     for (_, kind), group in groupby(events, key=itemgetter(0, 1)):
         items = [item for _, _, item in group]
-        if kind in ("fills", "nonUserCancel"):
-            yield {kind: items}
-        else:
+        if kind in ("funding", "liquidation"):
             yield from ({kind: item} for item in items)
+        else:
+            yield {kind: items}
 
 
 def _liquidation(number: int, row: Row) -> Row:

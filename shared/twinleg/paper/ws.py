@@ -25,9 +25,11 @@ from twinleg.paper.venue import Reply, Venue
 from twinleg.paper.ws_messages import Ping, Post, Subscribe, Subscription, Unparsable, compact, message_of
 
 PATH = "/ws"
-WAITING_MAX = 10_000
-"""Messages that may wait for a connection to read; beyond, it is closed."""
+WAITING_MAX = 32 * 1024 * 1024
+"""Characters that may wait for a connection to read; beyond, it is closed."""
 SETTLE_SECONDS = 0.5
+CUT_SECONDS = 0.5
+"""What still waits when a connection is cut is given this long to be read."""
 PONG = compact({"channel": "pong"})
 
 Json = Any
@@ -170,6 +172,7 @@ class Socket:
         self._response = response
         self._transport = request.transport
         self._waiting: deque[str] = deque()
+        self._weight = 0
         self._wake, self._idle = asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._slow = self._silent = self._ended = False
@@ -186,15 +189,18 @@ class Socket:
         elif "ws_silence" in struck:
             self._silent = True
         elif "ws_drop" not in struck:
-            self._waiting += [text] * (2 if "ws_duplicate" in struck else 1)
+            copies = 2 if "ws_duplicate" in struck else 1
+            self._waiting += [text] * copies
+            self._weight += copies * len(text)
             self._idle.clear()
             self._wake.set()
-            if len(self._waiting) > WAITING_MAX:
-                self._waiting.clear()
+            if self._weight > WAITING_MAX:
                 self.cut()
 
     def cut(self) -> None:
         """Close the connection without a farewell, once what waits is written."""
+        if not self._ended and self._transport is not None:
+            asyncio.get_running_loop().call_later(CUT_SECONDS, self._transport.abort)
         self._ended = True
         self._wake.set()
 
@@ -216,7 +222,9 @@ class Socket:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting:
-                    await self._response.send_str(self._waiting.popleft())
+                    text = self._waiting.popleft()
+                    self._weight -= len(text)
+                    await self._response.send_str(text)
                     self.sent_at = clock.time()
                 self._idle.set()
                 if self._ended:

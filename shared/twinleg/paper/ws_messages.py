@@ -118,6 +118,17 @@ FIELDS: dict[str, tuple[Field, ...]] = {
     "clearinghouseState": (_USER, _DEX),
     "spotState": (_USER, ("isPortfolioMargin", "", _optional(bool))),
     "openOrders": (_USER, _DEX),
+    **dict.fromkeys(
+        (
+            *("userHistoricalOrders", "userTwapHistory", "userTwapSliceFills", "notification"),
+            *("allDexsClearinghouseState", "webData3"),
+        ),
+        (_USER,),
+    ),
+    "twapStates": (_USER, _DEX),
+    "assetCtxs": (_DEX,),
+    "allDexsAssetCtxs": (),
+    "spotAssetCtxs": (),
 }
 """Per stream its fields as (name on the wire, name here, reader), in the venue's order."""
 
@@ -158,7 +169,7 @@ def subscription_of(raw: Json) -> Subscription:
         spelled[wire] = value = read(raw.get(wire))
         if name:
             known[name] = value
-    if "user" in known and known.get("dex") == "":
+    if raw["type"] != "allMids" and known.get("dex") == "":
         same = {**spelled, "dex": None}
     else:
         same = spelled
