@@ -21,15 +21,21 @@ DIRECTION = "Auto-Deleveraging"
 """How the fill of a winner is named; documents do not give the word."""
 
 
-def deleverage(state: State, account: Account, market: Market, value: Decimal) -> None:
-    """Close as much of a position as there are winners for, when its account value (or own margin) is below zero."""
+def deleverage(state: State, account: Account, market: Market, value: Decimal) -> list[str]:
+    """Close as much of a position as there are winners for, when its account value (or own margin) is below zero.
+
+    Returns the winners' addresses: what they lose by it may be what they lived on.
+    """
+    closed: list[str] = []
     if not state.switches.adl_enabled or value >= 0:
-        return
+        return closed
     for winner in _winners(state, account, market):
         held = account.size(market.coin)
         if not held:
-            return
+            break
         _close(state, market, account, winner, min(abs(held), abs(winner.size(market.coin))))
+        closed.append(winner.address)
+    return closed
 
 
 def _winners(state: State, account: Account, market: Market) -> list[Account]:

@@ -85,7 +85,10 @@ class Exchange:
                 account.requests += limits.STALE_FACTOR * limits.batch(action)
                 raise Denied("Action already expired")
             try:
-                return {"status": "ok", "response": actions.run(state, account, action, interference)}
+                response = actions.run(state, account, action, interference)
+                if state.indebted:
+                    liquidation.settle_debts(state)
+                return {"status": "ok", "response": response}
             except Refused:
                 if not state.switches.rejected_action_spends_nonce:
                     state.signer_nonces(signer).restore(body["nonce"])
@@ -190,6 +193,8 @@ class Exchange:
                 self._next_hour = funding.next_hour(at)
             self._cancel_scheduled(at)
             twaps.run_due(state)
+            if state.indebted:
+                liquidation.settle_debts(state)
             self._deliver_late(at)
         state.now_ms = now_ms
 

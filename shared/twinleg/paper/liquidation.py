@@ -25,19 +25,29 @@ ANY_PRICE = Decimal("1e18")
 
 
 def check(state: State, addresses: list[str]) -> None:
-    """Liquidate what lies below maintenance among these accounts."""
+    """Liquidate what lies below maintenance among these accounts, and among those deleveraged for them."""
     if not state.switches.liquidations_enabled:
         return
-    for address in addresses:
+    waiting = list(addresses)
+    while waiting:
+        address = waiting.pop(0)
         account = state.accounts[address]
         for coin, position in list(account.positions.items()):
             if not position.is_cross and account.positions.get(coin) is position:
-                _check_isolated(state, account, state.markets[coin], position)
+                waiting += _check_isolated(state, account, state.markets[coin], position)
         cross = cross_margin(account, state.markets)
         if cross.notional and cross.value < cross.maintenance:
-            _liquidate_cross(state, account)
+            waiting += _liquidate_cross(state, account)
         else:
             _rested(account)
+
+
+def settle_debts(state: State) -> None:
+    """Make whole the accounts that closed at a loss beyond their balance, once they hold no cross position."""
+    if state.switches.liquidations_enabled:
+        for address in state.indebted:
+            _absorb_debt(state, state.accounts[address])
+    state.indebted.clear()
 
 
 def _rested(account: Account) -> None:
@@ -47,41 +57,43 @@ def _rested(account: Account) -> None:
             position.cooldown_ms = 0
 
 
-def _check_isolated(state: State, account: Account, market: Market, position: Position) -> None:
+def _check_isolated(state: State, account: Account, market: Market, position: Position) -> list[str]:
     maintenance = market.listing.maintenance(abs(position.size) * market.mark)
     if isolated_margin(position, market.mark) >= maintenance:
         position.cooldown_ms = 0
-        return
+        return []
     _cancel_orders(state, account, market.coin)
     before = account.balance
-    adl.deleverage(state, account, market, isolated_margin(position, market.mark))
+    touched = adl.deleverage(state, account, market, isolated_margin(position, market.mark))
     if market.coin in account.positions:
         _sell(state, account, market, position)
     left = account.positions.get(market.coin)
     if left is None:
         if account.balance < before:
             _hand_over(state, account, account.balance - before, NOTHING_LEFT)
-        return
+        return touched
     maintenance = market.listing.maintenance(abs(left.size) * market.mark)
     if isolated_margin(left, market.mark) < TWO_THIRDS * maintenance:
         _backstop(state, account, [market.coin])
+    return touched
 
 
-def _liquidate_cross(state: State, account: Account) -> None:
+def _liquidate_cross(state: State, account: Account) -> list[str]:
     _cancel_orders(state, account, None)
-    if state.switches.adl_enabled:
-        for coin in [c for c, p in account.positions.items() if p.is_cross]:
-            adl.deleverage(state, account, state.markets[coin], cross_margin(account, state.markets).value)
+    touched: list[str] = []
+    for coin in [c for c, p in account.positions.items() if p.is_cross] if state.switches.adl_enabled else []:
+        touched += adl.deleverage(state, account, state.markets[coin], cross_margin(account, state.markets).value)
     for coin in [c for c, p in account.positions.items() if p.is_cross]:
         cross = cross_margin(account, state.markets)
         if not cross.notional or cross.value >= cross.maintenance:
-            return
+            return touched
         _sell(state, account, state.markets[coin], account.positions[coin])
     cross = cross_margin(account, state.markets)
     if not cross.notional:
         _absorb_debt(state, account)
     elif cross.value < TWO_THIRDS * cross.maintenance:
         _backstop(state, account, [c for c, p in account.positions.items() if p.is_cross])
+    return touched
 
 
 def _cancel_orders(state: State, account: Account, coin: str | None) -> None:

@@ -129,6 +129,8 @@ def fill(
     if order.builder is not None:
         builder_fee = truncated(price * size * order.builder[1] / Decimal(100_000), step)
     account.balance += closed_pnl - fee - builder_fee
+    if account.balance < 0:
+        state.indebted[account.address] = None
     state.books.post(MARKET, account.address, closed_pnl, "pnl")
     state.books.post(account.address, FEES, fee + builder_fee, "fee")
     fees.count(state, account, price * size, crossed)

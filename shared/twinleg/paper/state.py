@@ -66,6 +66,8 @@ class State:
         self._hashes = 0
         self.twaps: dict[int, Twap] = {}
         """TWAP orders that run, of all accounts."""
+        self.indebted: dict[str, None] = {}
+        """Addresses whose balance a fill took below zero."""
         self.late: list[tuple[int, int, dict[str, Any], str]] = []
         """Requests held back on their way: (arrival ms, sequence, body, signer), a heap."""
 
