@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +24,8 @@ from hyperliquid.utils.types import Cloid
 
 SEED = 20261121
 KILLS = 4
+SPEED = 60
+"""Of the venue's clock while they trade: resting orders fill between the requests too, and while it is down."""
 EQUITY = 10_000
 NETWORK = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
 READY_SECONDS = 30
@@ -63,8 +66,9 @@ class Trader(threading.Thread):
             self.failure = error
 
     def rest(self) -> None:
-        price = self.draw.choice((60_000, 90_000, 130_000))
-        self.place(price < 100_000, 0.001, price, "Gtc")
+        mid = float(self.client.info.all_mids()["BTC"])
+        buys = self.draw.random() < 0.5
+        self.place(buys, 0.001, round(mid * (1 + self.draw.choice((0.0003, 0.3)) * (-1 if buys else 1))), "Gtc")
 
     def take(self) -> None:
         buys = self.draw.random() < 0.5
@@ -134,7 +138,7 @@ class Process:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.arguments = ["--port", str(port), "--ledger", str(folder / "ledger.sqlite")]
-        self.made = ["--generate", "calm", "--manual", "--open-accounts", "--minutes", "60", "--history", "5"]
+        self.made = ["--generate", "calm", "--open-accounts", "--minutes", "600", "--history", "5"]
         self.running: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -145,6 +149,9 @@ class Process:
         assert self.running.stdout is not None and self.running.stderr is not None
         line = self.running.stdout.readline()
         assert line == f"paper venue listening on {self.url}\n", self.running.stderr.read()
+
+    def clock(self, **values: Any) -> None:
+        assert requests.post(f"{self.url}/_sim/clock", json=values, timeout=10).status_code == 200
 
     def kill(self) -> None:
         assert self.running is not None
@@ -171,9 +178,11 @@ def trade_until_killed(venue: Process, wallets: list[Any], draw: random.Random, 
     ]
     for trader in traders:
         trader.start()
-    moment = threading.Timer(draw.uniform(0.05, 0.25), venue.kill)
-    moment.start()
-    moment.join()
+    enough, later = draw.randint(8, 40), draw.uniform(0, 0.01)
+    while sum(len(trader.client.sent) for trader in traders) < enough and all(trader.is_alive() for trader in traders):
+        time.sleep(0.001)
+    time.sleep(later)
+    venue.kill()
     for trader in traders:
         trader.join(READY_SECONDS)
         if trader.failure is not None:
@@ -222,13 +231,16 @@ def refused(url: str, body: Any) -> str:
 
 
 def test_what_it_answered_is_so_after_every_kill_and_nothing_is_doubled(venue, tmp_path):
-    draw, told = random.Random(SEED), Told()
+    draw, told, venue_time = random.Random(SEED), Told(), []
     wallets = [Account.from_key("0x" + digits * 32) for digits in ("31", "32")]
     unanswered = carried_out = 0
-    for life in range(KILLS):
+    for _ in range(KILLS):
+        venue.clock(speed=SPEED)
         sent = trade_until_killed(venue, wallets, draw, told)
         venue.start()
+        venue.clock(speed=0)
         ledger = venue.ledger()
+        venue_time.append(ledger["now_ms"])
         still_true(ledger, told)
         for address, fills in told.fills.items():
             now = shown_fills(venue.url, address)
@@ -243,10 +255,10 @@ def test_what_it_answered_is_so_after_every_kill_and_nothing_is_doubled(venue, t
                 carried_out += refused(venue.url, body) == f"Invalid nonce: duplicate nonce {body['nonce']}"
                 assert refused(venue.url, body) == f"Invalid nonce: duplicate nonce {body['nonce']}"
         still_true(venue.ledger(), told)
-        assert len(sent) >= 5, f"life {life}: too few requests to mean anything"
     before = venue.ledger()
     venue.kill()
     venue.start()
     assert venue.ledger() == before
     assert len(told.placed) > 20 and told.moved and told.cancelled and told.fills
+    assert venue_time == sorted(set(venue_time)) and before["now_ms"] == venue_time[-1], "it runs on, and stands still"
     print(json.dumps({"placed": len(told.placed), "unanswered": unanswered, "carried_out": carried_out}))
