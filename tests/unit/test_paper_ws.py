@@ -9,23 +9,19 @@ import random
 import socket
 import sys
 from collections import defaultdict
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession, WSMsgType, WSServerHandshakeError
+from aiohttp import WSServerHandshakeError
 from eth_account import Account
-from hyperliquid.utils.signing import sign_l1_action
 
 from twinleg.paper import ws, ws_limits
-from twinleg.paper.options import Switches, VenueOptions
-from twinleg.paper.server import serve_in_thread
 from twinleg.paper.ws_messages import Unparsable, message_of
 
 
-def _bench():
-    name = "paper_bench"
+def _line():
+    name = "paper_line"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
         sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -33,112 +29,11 @@ def _bench():
     return sys.modules[name]
 
 
-bench = _bench()
-candle, flat, wire, START_MS, MINUTE = bench.candle, bench.flat, bench.wire, bench.START_MS, bench.MINUTE
+line_module = _line()
+bench, run = line_module.bench, line_module.run
+candle, wire, START_MS, MINUTE = bench.candle, bench.wire, bench.START_MS, bench.MINUTE
 ALICE, BOB = (Account.from_key("0x" + digit * 64) for digit in "12")
 A, B = (wallet.address.lower() for wallet in (ALICE, BOB))
-NOBODY = "0x" + "de" * 20
-
-
-class Line:
-    """One WebSocket of the tester's."""
-
-    def __init__(self, venue, socket):
-        self.venue, self._socket = venue, socket
-
-    async def send(self, frame):
-        await self._socket.send_str(frame if isinstance(frame, str) else json.dumps(frame))
-
-    async def next(self):
-        message = await asyncio.wait_for(self._socket.receive(), 5)
-        assert message.type is WSMsgType.TEXT, message
-        return json.loads(message.data)
-
-    async def heard(self):
-        """Everything sent until now: what comes before the answer to a ping."""
-        await self.send({"method": "ping"})
-        out = []
-        while (message := await self.next()) != {"channel": "pong"}:
-            out.append(message)
-        return out
-
-    async def ask(self, method, **subscription):
-        await self.send({"method": method, "subscription": subscription})
-        return await self.heard()
-
-    async def subscribe(self, **subscription):
-        """The data of the first messages of a stream."""
-        acknowledged, *first = await self.ask("subscribe", **subscription)
-        assert acknowledged["channel"] == "subscriptionResponse", acknowledged
-        return [message["data"] for message in first]
-
-    async def told(self, channel=None):
-        """The data of the messages since, of one channel."""
-        return [m["data"] for m in await self.heard() if channel in (None, m["channel"])]
-
-    async def post(self, kind, payload, ident=1):
-        await self.send({"method": "post", "id": ident, "request": {"type": kind, "payload": payload}})
-        while (message := await self.next())["channel"] != "post":
-            pass
-        assert message["data"]["id"] == ident
-        return message["data"]["response"]
-
-    async def order(self, wallet, *orders, grouping="na"):
-        action = {"type": "order", "orders": list(orders), "grouping": grouping}
-        response = await self.post("action", self.venue.signed(wallet, action))
-        return response["payload"]["response"]["data"]["statuses"]
-
-    async def ended(self):
-        """How the connection ended, once it has."""
-        while (await asyncio.wait_for(self._socket.receive(), 5)).type is WSMsgType.TEXT:
-            pass
-        return self._socket.close_code
-
-
-class Desk:
-    """A venue served by a thread, and the tester's hands on it."""
-
-    def __init__(self, session, server):
-        self._session, self.server, self._nonce = session, server, START_MS
-
-    def signed(self, wallet, action):
-        self._nonce += 1
-        signature = sign_l1_action(wallet, action, None, self._nonce, None, False)
-        return {"action": action, "nonce": self._nonce, "signature": signature, "vaultAddress": None}
-
-    @asynccontextmanager
-    async def line(self):
-        async with self._session.ws_connect(self.server.url + "/ws") as socket:
-            yield Line(self, socket)
-
-    async def http(self, path, body, method="POST"):
-        async with self._session.request(method, self.server.url + path, json=body) as answer:
-            return await answer.json()
-
-    async def info(self, kind, user=None, **more):
-        return await self.http("/info", {"type": kind, **({"user": user} if user else {}), **more})
-
-    async def to_minute(self, minute):
-        await self.http("/_sim/clock", {"now_ms": START_MS + round(minute * MINUTE)})
-
-    async def fault(self, kind, **rule):
-        await self.http("/_sim/faults", {"kind": kind, **rule})
-
-
-def run(scene, candles=None, switches=(), **options):
-    """Play a scene against a venue whose clock stands until it is moved."""
-    series = candles or {"BTC": [candle(i, 100, 101, 99, 100) for i in range(-30, 30)]}
-    chosen = Switches(**{"nonce_window": False, **dict(switches)})
-    server = serve_in_thread(VenueOptions(**{"candles": series, "start_ms": START_MS, "switches": chosen, **options}))
-
-    async def play():
-        async with ClientSession() as session:
-            await scene(Desk(session, server))
-
-    try:
-        asyncio.run(play())
-    finally:
-        server.stop()
 
 
 # Control messages

@@ -15,7 +15,7 @@ from typing import Any
 from twinleg.paper import schema
 
 Json = Any
-compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+compact = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Unparsable(Exception):
