@@ -14,7 +14,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import msgpack
-from eth_account.messages import encode_typed_data
 from eth_keys.datatypes import Signature
 from eth_keys.exceptions import BadSignature
 from eth_utils.crypto import keccak
@@ -195,6 +194,8 @@ def _l1_digest(connection: bytes, mainnet: bool) -> bytes:
 
 
 def _user_digest(action: dict[str, Any]) -> bytes:
+    from eth_account.messages import encode_typed_data  # takes as long to import as the rest of the venue
+
     name, fields = USER_SIGNED[action["type"]]
     primary = "HyperliquidTransaction:" + name
     message = {key: (action.get(key) or "") if key == "agentName" else action[key] for key, _ in fields}
