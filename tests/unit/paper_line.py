@@ -116,7 +116,7 @@ class Desk:
 
 def run(scene, candles=None, switches=(), **options):
     """Play a scene against a venue whose clock stands until it is moved."""
-    series = candles or {"BTC": [candle(i, 100, 101, 99, 100) for i in range(-30, 30)]}
+    series = candles or {"BTC": [candle(i, 100, 101, 99, 100) for i in range(-30, 40)]}
     chosen = Switches(**{"nonce_window": False, **dict(switches)})
     server = serve_in_thread(VenueOptions(**{"candles": series, "start_ms": START_MS, "switches": chosen, **options}))
 
