@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -25,15 +26,18 @@ Json = Any
 
 
 def clearinghouse(state: State, account: Account) -> Json:
-    """An account's margin, money and positions, as ``clearinghouseState`` shows them."""
+    """An account's margin, money and positions, as ``clearinghouseState`` shows them.
+
+    Margin used and maintenance are cut off at the sixth decimal, position by position, and summed after: recorded.
+    """
     markets = state.markets
-    cross = cross_margin(account, markets)
+    cross = _as_printed(account, markets, cross_margin(account, markets))
     value, notional, used, raw = cross.value, cross.notional, cross.used, cross.raw
     positions = []
     for coin, position in account.positions.items():
         market = markets[coin]
         if not position.is_cross:
-            margin = isolated_margin(position, market.mark)
+            margin = truncated(isolated_margin(position, market.mark))
             value += margin
             used += margin
             notional += abs(position.size) * market.mark
@@ -52,6 +56,16 @@ def clearinghouse(state: State, account: Account) -> Json:
     }
 
 
+def _as_printed(account: Account, markets: Mapping[str, Market], cross: CrossMargin) -> CrossMargin:
+    used = maintenance = ZERO
+    for coin, position in account.positions.items():
+        if position.is_cross:
+            worth = abs(position.size) * markets[coin].mark
+            used += truncated(worth / position.leverage)
+            maintenance += truncated(markets[coin].listing.maintenance(worth))
+    return cross._replace(used=used, maintenance=maintenance)
+
+
 def _withdrawable(state: State, account: Account, cross: CrossMargin) -> Decimal:
     return withdrawable(account, state.markets, cross, resting=state.switches.withdrawable_less_resting)
 
@@ -61,14 +75,16 @@ def _position(state: State, account: Account, market: Market, position: Position
     worth = abs(size) * mark
     pnl = position.pnl(mark)
     leverage: dict[str, Any] = {"type": "cross" if position.is_cross else "isolated", "value": position.leverage}
+    exact = market.listing.maintenance(worth)
+    held = truncated(exact)
     if position.is_cross:
-        margin = worth / position.leverage
-        equity, others = cross.value, cross.maintenance - market.listing.maintenance(worth)
+        margin = truncated(worth / position.leverage)
+        equity, others = cross.value, cross.maintenance - held
     else:
-        margin = equity = isolated_margin(position, mark)
+        margin = equity = truncated(isolated_margin(position, mark))
         others = ZERO
         leverage["rawUsd"] = usd(position.collateral - position.entry_usd)
-    liquidation = liquidation_price(position, market, equity, others)
+    liquidation = liquidation_price(position, market, equity + exact - held, others)
     rounding = truncated if state.switches.entry_price_rounding == "down" else rounded
     entry = rounding(position.entry_usd / size, market.listing.finest)
     return_on_equity = pnl * position.leverage / abs(position.entry_usd)
