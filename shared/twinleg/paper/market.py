@@ -237,4 +237,5 @@ class Market:
         whole = self.candles[count]
         part = whole.volume * (now_ms - self.opened[count]) / self.interval_ms
         shown = part.quantize(self.listing.lot)
-        return whole._replace(high=self.high, low=self.low, close=self.price, volume=shown)
+        high, low, close = (self.listing.round(price) for price in (self.high, self.low, self.price))
+        return whole._replace(high=max(high, whole.open), low=min(low, whole.open), close=close, volume=shown)

@@ -18,8 +18,9 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from twinleg.paper import ws_limits
+from twinleg.paper.books import WORLD
 from twinleg.paper.faults import Request
-from twinleg.paper.feed import Feed, message
+from twinleg.paper.feed import PACE_SECONDS, Feed, message
 from twinleg.paper.feeds import Feeds, Invalid
 from twinleg.paper.venue import Reply, Venue
 from twinleg.paper.ws_messages import Ping, Post, Subscribe, Subscription, Unparsable, compact, message_of
@@ -52,6 +53,8 @@ class Sockets:
         self.open: list[Socket] = []
         self._feeds = Feeds(venue.engine, paced=venue.options.clock == "wall")
         self._topics: dict[str, Topic] = {}
+        self._published: tuple[object, ...] = ()
+        self._published_at = 0.0
         self._opened = ws_limits.LastMinute(ws_limits.CONNECTIONS_A_MINUTE)
         self._received = ws_limits.LastMinute(ws_limits.MESSAGES_A_MINUTE)
 
@@ -125,14 +128,23 @@ class Sockets:
                 del self._topics[topic.subscription.key]
 
     def publish(self) -> None:
-        """Hand everybody what is new to them."""
+        """Hand everybody what is new to them. Where nothing happened there is nothing to look for, but to repeat."""
         if not self._topics:
             return
-        seconds = asyncio.get_running_loop().time()
+        seconds, stand = asyncio.get_running_loop().time(), self._stand()
+        if stand == self._published and seconds - self._published_at < PACE_SECONDS:
+            return
+        self._published, self._published_at = stand, seconds
         for topic in list(self._topics.values()):
             for text in topic.feed.news(seconds):
                 for socket in list(topic.sockets):
                     socket.tell(text, topic.subscription)
+
+    def _stand(self) -> tuple[object, ...]:
+        """Differs whenever the venue was moved, traded on, paid into or set."""
+        state = self.venue.engine.state
+        actions, outside = sum(state.actions.values()), state.books.balances.get(WORLD)
+        return state.now_ms, state.next_oid, state.next_tid, actions, outside, id(state.switches), len(self._topics)
 
     async def settle(self) -> None:
         """Publish, and wait until it is written (for a connection that does not read, not long)."""
