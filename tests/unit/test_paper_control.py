@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from eth_account import Account
+from hyperliquid.utils import signing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from twinleg.paper.control import CONTROLS, Control
 from twinleg.paper.options import VenueOptions
@@ -26,7 +30,8 @@ def _bench():
 
 bench = _bench()
 flat, wire, D, START_MS, MINUTE = bench.flat, bench.wire, bench.D, bench.START_MS, bench.MINUTE
-USER = Account.from_key("0x" + "11" * 32).address.lower()
+KEY = Account.from_key("0x" + "11" * 32)
+USER = KEY.address.lower()
 HOUR = 3_600_000
 NEXT_HOUR = START_MS - START_MS % HOUR + HOUR
 
@@ -200,3 +205,91 @@ def test_sockets_are_closed_by_whoever_serves_them(sim):
     assert sim.ok("POST", "/disconnect") == {"disconnected": 0}
     sim.control.disconnect = lambda: 3
     assert sim.ok("POST", "/disconnect") == {"disconnected": 3}
+
+
+BAD_TIMES_AND_PRICES = {
+    "now": ("/clock", {"now_ms": START_MS * 10**6}, "now_ms must be at most "),
+    "time": (
+        "/candles",
+        {"coin": "BTC", "candles": [[10**18, 1, 1, 1, 1, 1]]},
+        "ts_ms must be from 0 to 4102444800000",
+    ),
+    "price": ("/candles", {"coin": "BTC", "candles": [[0, "1E+99", 1, 1, 1, 1]]}, "prices must be from 0.000001 to"),
+    "volume": ("/candles", {"coin": "BTC", "candles": [[0, 1, 1, 1, 1, -1]]}, "volume must be from 0 to"),
+    "not a number": ("/deposit", {"address": USER, "usd": "NaN"}, "usd must be finite, was 'NaN'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TIMES_AND_PRICES)
+def test_what_no_market_can_hold_is_refused(sim, name):
+    path, body, text = BAD_TIMES_AND_PRICES[name]
+    status, answer = sim.raw("POST", path, body)
+    assert status == 400 and text in answer["error"]
+
+
+numbers = st.one_of(st.integers(-(10**20), 10**20), st.floats(), st.decimals().map(str))
+words = st.sampled_from([USER, "BTC", "delay", "1e400", ""])
+leaves = st.one_of(st.none(), st.booleans(), numbers, words, st.text(max_size=5))
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3), max_leaves=6)
+usd = st.decimals(-5, 20_000, places=6).map(str)
+times = st.integers(NEXT_HOUR, NEXT_HOUR + 3000 * HOUR)
+prices = st.lists(st.decimals(90_000, 110_000, places=1).map(str), min_size=5, max_size=5)
+LIKELY = {
+    "address": st.just(USER),
+    "usd": usd,
+    "coin": st.just("BTC"),
+    "candles": st.lists(st.tuples(times, prices).map(lambda row: [row[0], *row[1]]), max_size=2),
+    "rates": st.lists(st.tuples(times, st.decimals(-1, 1, places=3).map(lambda r: str(r / 20))), max_size=3),
+    "step_ms": st.integers(-5, HOUR),
+    "now_ms": times,
+    "speed": usd,
+    "kind": st.sampled_from(["delay", "429", "moon"]),
+    "fill_on_touch": st.booleans(),
+    "mark_gap": st.sampled_from(["0.01", 0.02, "x"]),
+    "ms": st.integers(-1, 5),
+    "probability": usd,
+}
+EVERY = {(row.method, row.path): row for row in CONTROLS if row.fields}
+NAMES = {
+    ("POST", "/_sim/clock"): ("step_ms",),
+    ("POST", "/_sim/switches"): ("fill_on_touch", "mark_gap"),
+    ("POST", "/_sim/faults"): ("kind", "ms"),
+}
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.sampled_from(sorted(EVERY)), st.data())
+def test_whatever_is_asked_is_done_or_refused_in_one_line_without_a_trace(asked_of_all, which, data):
+    row = EVERY[which]
+    body = data.draw(st.fixed_dictionaries({name: LIKELY[name] for name in NAMES.get(which, row.fields)}))
+    for name in data.draw(st.lists(st.sampled_from(sorted(LIKELY)), max_size=1)):
+        body[name] = data.draw(values)
+    before = json.dumps(asked_of_all.ok("GET", "/ledger"), sort_keys=True)
+    status, answer = asked_of_all.control.answer(row.method, row.path, {}, json.dumps(body).encode())
+    assert status in (200, 400)
+    after = asked_of_all.ok("GET", "/ledger")
+    if status == 400:
+        assert set(answer) == {"error"} and "\n" not in answer["error"] and len(answer["error"]) < 4000
+        assert json.dumps(after, sort_keys=True) == before
+    assert after["books"]["total"] == "0.0"
+    answered[status] += 1
+
+
+answered: Counter[int] = Counter()
+
+
+@pytest.fixture(scope="module")
+def asked_of_all(tmp_path_factory):
+    """A venue where somebody holds a position. Started again on its ledger, it is where all that was asked left it."""
+    given = {"ledger": tmp_path_factory.mktemp("control") / "ledger.sqlite"}
+    sim = Asked(venue_of(**given))
+    order = {"type": "order", "orders": [wire(True, 101_000, "0.05", "Ioc")], "grouping": "na"}
+    signature = signing.sign_l1_action(KEY, order, None, START_MS, None, False)
+    assert "filled" in sim.venue.reply("/exchange", {"action": order, "nonce": START_MS, "signature": signature}).text
+    yield sim
+    assert min(answered[200], answered[400]) >= 20, answered
+    before = sim.ok("GET", "/ledger")
+    sim.venue.close()
+    again = Asked(venue_of(**given))
+    assert again.ok("GET", "/ledger") == before
+    again.venue.close()

@@ -99,7 +99,10 @@ class Control:
             if not 0 <= speed <= SPEED_MAX:
                 raise BadInput(f"speed must be 0 to {SPEED_MAX}, was {speed}")
             return {"now_ms": venue.set_speed(speed), "speed": f"{speed:f}"}
-        return {"now_ms": venue.set_clock(_field(body, "now_ms", int))}
+        now_ms, latest = _field(body, "now_ms", int), venue.engine.state.now_ms + STEP_MS_MAX
+        if now_ms > latest:
+            raise BadInput(f"now_ms must be at most {latest}, a year on, was {now_ms}")
+        return {"now_ms": venue.set_clock(now_ms)}
 
     # Money
 
@@ -196,7 +199,7 @@ def _fields(row: Row, query: Mapping[str, str], raw: bytes) -> Json:
     """What a request asks for; BadInput when it is not JSON or has a field that the control does not know."""
     try:
         body = json.loads(raw) if raw else dict(query)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"the body must be JSON: {error}") from None
     if row.act is Control.add_faults:
         return body

@@ -42,7 +42,7 @@ def snapshot(state: State, address: str) -> dict[str, Any]:
     """The same of one account, by its lower-case address; BadInput when it has none."""
     account = state.accounts.get(address)
     if account is None:
-        raise BadInput(f"address: {address} has no account here")
+        raise BadInput(f"address: {address} has no account here yet")
     agents = {a.address for a in state.agents.values() if a.master == address}
     return {
         "now_ms": state.now_ms,

@@ -33,6 +33,9 @@ _compact = json.JSONEncoder(separators=(",", ":")).encode
 REMEMBERED = 1_000
 REMEMBERED_LENGTH = 32_000
 """How many answers, of at most what length, are kept for stale reads."""
+PRICE_MIN, PRICE_MAX, VOLUME_MAX = Decimal("0.000001"), Decimal(10) ** 12, Decimal(10) ** 18
+TIME_MS_MAX = 4_102_444_800_000
+"""Of candles: the year 2100."""
 
 Json = Any
 
@@ -411,5 +414,11 @@ def candles_of(rows: Json, interval: timedelta) -> list[Candle]:
         if type(row) is not list or len(row) != 6 or type(row[0]) is not int:
             raise BadInput(f"candles[{number}] must be [ts_ms, open, high, low, close, volume], was {row!r}")
         o, h, low, c, v = (decimal_of(str(n) if type(n) is float else n, f"candles[{number}]") for n in row[1:])
+        if not all(PRICE_MIN <= price <= PRICE_MAX for price in (o, h, low, c)):
+            raise BadInput(f"candles[{number}]: prices must be from {PRICE_MIN} to {PRICE_MAX}, were {row[1:5]}")
+        if not 0 <= v <= VOLUME_MAX:
+            raise BadInput(f"candles[{number}]: volume must be from 0 to {VOLUME_MAX}, was {v}")
+        if not 0 <= row[0] <= TIME_MS_MAX:
+            raise BadInput(f"candles[{number}]: ts_ms must be from 0 to {TIME_MS_MAX}, was {row[0]}")
         out.append(Candle(utc_from_ms(row[0]), o, h, low, c, v, interval))
     return out
