@@ -130,13 +130,13 @@ SECOND = position(
 
 @pytest.mark.parametrize("theirs", [FIRST, SECOND], ids=["first", "second"])
 def test_two_small_positions_on_testnet(theirs):
-    state = shown([theirs], "77.8", Switches(entry_price_rounding="down"))
+    state = shown([theirs], "77.8")
     agrees(state["assetPositions"][0]["position"], theirs)
 
 
 def test_this_entry_price_was_cut_off_and_not_rounded():
     """The only recorded state here in which the two differ: 79449.2667 was printed as 79449.2."""
-    state = shown([FIRST], "77.8")
+    state = shown([FIRST], "77.8", Switches(entry_price_rounding="half_even"))
     assert state["assetPositions"][0]["position"]["entryPx"] == "79449.3"
 
 

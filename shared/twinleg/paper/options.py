@@ -97,7 +97,7 @@ class Switches:
     """How long an expired agent key still signs (it was late on testnet)."""
     funding_rounding: Literal["half_even", "down"] = "half_even"
     """How a funding payment is brought to the 6 decimals of USDC."""
-    entry_price_rounding: Literal["half_even", "down"] = "half_even"
+    entry_price_rounding: Literal["half_even", "down"] = "down"
     """How ``entryPx`` is brought to the coin's price decimals (the exact entry value is kept beside it)."""
     fee_decimals: int = 6
     """Fees are truncated to this many decimals (6 was measured; older answers show 8)."""
@@ -122,6 +122,10 @@ class Switches:
     """A WebSocket subscription to an unknown coin: ``Invalid subscription``, or the connection ends (both seen)."""
     ws_partial_fill_updates: bool = True
     """Whether a partial fill of a resting order is told on ``orderUpdates``, as ``open`` with what is left."""
+    ws_connections_max: int = 10
+    """WebSockets of one client address (two copies of the documents say 10 and 100); with ``rate_limits`` on."""
+    ws_users_max: int = 10
+    """Users in the subscriptions of one client address (10 in the documents, 15 in the venue's own words)."""
     trigger_slippage: Decimal = Decimal("0.1")
     """Limit of a triggered market order: this fraction beyond the mark at which it fired."""
     order_memory: int = 2000

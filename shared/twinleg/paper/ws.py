@@ -22,6 +22,7 @@ from twinleg.paper.books import WORLD
 from twinleg.paper.faults import Request
 from twinleg.paper.feed import PACE_SECONDS, Feed, message
 from twinleg.paper.feeds import Feeds, Invalid
+from twinleg.paper.options import Switches
 from twinleg.paper.venue import Reply, Venue
 from twinleg.paper.ws_messages import Ping, Post, Subscribe, Subscription, Unparsable, compact, message_of
 
@@ -80,13 +81,17 @@ class Sockets:
     def _admits(self, client: str) -> bool:
         if not self.limited:
             return True
-        if sum(socket.client == client for socket in self.open) >= ws_limits.CONNECTIONS_MAX:
+        if sum(socket.client == client for socket in self.open) >= self._switches.ws_connections_max:
             return False
         return self._opened.allows(client, self.venue.engine.state.now_ms)
 
     @property
+    def _switches(self) -> Switches:
+        return self.venue.engine.state.switches
+
+    @property
     def limited(self) -> bool:
-        return self.venue.engine.state.switches.rate_limits
+        return self._switches.rate_limits
 
     def admits_message(self, client: str) -> bool:
         """Count a message of this client; False when it has sent too many."""
@@ -100,7 +105,8 @@ class Sockets:
         if len(held) >= ws_limits.SUBSCRIPTIONS_MAX:
             return ws_limits.TOO_MANY_SUBSCRIPTIONS
         users = {s.user for s in held if s.user is not None} | ({wanted.user} if wanted.user is not None else set())
-        return ws_limits.TOO_MANY_USERS if len(users) > ws_limits.USERS_MAX else None
+        most = self._switches.ws_users_max
+        return f"Cannot track more than {most} total users." if len(users) > most else None
 
     def posts_under_way(self, client: str) -> int:
         return sum(len(socket.under_way) for socket in self.open if socket.client == client)

@@ -1,23 +1,20 @@
 """Limits of the WebSockets of one client address, counted when ``rate_limits`` is on.
 
-Source: Hyperliquid docs, rate limits and user limits. Where the venue's words for a refusal are not known, they are
-ours.
+The number of connections and of users is disputed and so a switch. Source: Hyperliquid docs, rate limits and user
+limits. Where the venue's words for a refusal are not known, they are ours.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-CONNECTIONS_MAX = 10
 CONNECTIONS_A_MINUTE = 30
 SUBSCRIPTIONS_MAX = 1_000
-USERS_MAX = 10
 MESSAGES_A_MINUTE = 2_000
 POSTS_UNDER_WAY_MAX = 100
 MINUTE_MS = 60_000
 
 TOO_MANY_SUBSCRIPTIONS = f"Cannot track more than {SUBSCRIPTIONS_MAX} total subscriptions."
-TOO_MANY_USERS = f"Cannot track more than {USERS_MAX} total users."
 TOO_MANY_MESSAGES = f"Cannot send more than {MESSAGES_A_MINUTE} messages per minute."
 TOO_MANY_POSTS = f"429 Cannot have more than {POSTS_UNDER_WAY_MAX} inflight post messages."
 
