@@ -143,6 +143,7 @@ BAD = {
     "kind": ({"kind": "moon"}, "kind must be one of calm, trend, crash, gap, thin, was 'moon'"),
     "coin": ({"coins": ("DOGGO",)}, "'DOGGO' is not a listed coin; known are BTC, ETH"),
     "minutes": ({"minutes": 0}, f"minutes must be 1 to {MINUTES_MAX}, was 0"),
+    "candles": ({"coins": COINS * 5, "minutes": 40_000}, "must be at most 446400 candles, were 600900"),
     "correlation": ({"correlation": Decimal("1.1")}, "correlation must be 0 to 1, was 1.1"),
 }
 

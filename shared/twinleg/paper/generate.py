@@ -41,6 +41,8 @@ STEPS = 8
 DAY = 1_440
 MINUTES_MAX = 44_640
 HISTORY_MAX = 10_080
+CANDLES_MAX = 10 * MINUTES_MAX
+"""Of all coins together: some 300 MB."""
 CORRELATION = Decimal("0.8")
 
 PRICES = {
@@ -122,6 +124,11 @@ def generated(
     for name, value, most in (("minutes", minutes, MINUTES_MAX), ("history", history, HISTORY_MAX)):
         if not 1 <= value <= most:
             raise BadInput(f"generate: {name} must be 1 to {most}, was {value}")
+    if (history + minutes) * len(coins) > CANDLES_MAX:
+        raise BadInput(
+            f"generate: history and minutes of all coins must be at most {CANDLES_MAX} candles, "
+            f"were {(history + minutes) * len(coins)}"
+        )
     if not 0 <= correlation <= 1:
         raise BadInput(f"generate: correlation must be 0 to 1, was {correlation}")
     known = listings()
