@@ -261,6 +261,20 @@ def test_trades_are_replayed_and_then_told_once_each_ours_among_them():
     run(scene, {"BTC": [candle(i, 100, 101, 99, 100, volume=70) for i in range(-30, 30)]})
 
 
+def test_a_long_step_is_told_whole_in_messages_that_clients_accept():
+    async def scene(desk):
+        async with desk.line() as line:
+            await line.subscribe(type="trades", coin="BTC")
+            await line.subscribe(type="candle", coin="BTC", interval="1m")
+            await desk.to_minute(400)
+            told = await line.heard()
+            portions = [len(m["data"]) for m in told if m["channel"] == "trades"]
+            assert portions == [1_000, 1_000, 7 * 400 - 2_000]
+            assert sum(m["channel"] == "candle" for m in told) == 401
+
+    run(scene, {"BTC": bench.flat(100, 420, -10)})
+
+
 # Accounts
 
 
@@ -477,9 +491,26 @@ def bare(state):
     return {k: v for k, v in state.items() if k != "time"} if isinstance(state, dict) else state
 
 
-async def trade_at_random(desk, trader, line, draw):
+def test_the_same_steps_bring_the_same_messages():
+    heard = []
+
+    async def scene(desk):
+        async with desk.line() as line, desk.line() as trader:
+            for kind in ("trades", "bbo", "l2Book"):
+                await line.subscribe(type=kind, coin="BTC")
+            for kind in (*USER_STREAMS, "openOrders"):
+                await line.subscribe(type=kind, user=A)
+            told = await trade_at_random(desk, trader, line, random.Random(5), 30)
+            heard.append({kind: told[kind] for kind in ("trades", "bbo", "user", "userFills", "orderUpdates")})
+
+    run(scene)
+    run(scene)
+    assert heard[0] == heard[1] and all(heard[0].values())
+
+
+async def trade_at_random(desk, trader, line, draw, steps=150):
     told = defaultdict(list)
-    for step in range(150):
+    for step in range(steps):
         wallet = (ALICE, BOB)[draw.randrange(2)]
         price = Decimal(draw.randrange(985, 1016)) / 10
         tif = ("Gtc", "Gtc", "Ioc", "Alo")[draw.randrange(4)]

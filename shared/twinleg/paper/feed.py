@@ -12,7 +12,7 @@ real time when they do not. By the wall's clock a state is told at most every ha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from twinleg.paper.state import State
@@ -21,6 +21,7 @@ from twinleg.paper.ws_messages import compact
 Json = Any
 
 SNAPSHOT_ROWS = 2_000
+ROWS_MAX = 1_000
 PACE_SECONDS = 0.5
 """By the wall's clock the same state is looked at this often at most."""
 REPEAT_SECONDS = 3.0
@@ -40,6 +41,12 @@ class Feed(Protocol):
 def message(channel: str, data: Json) -> str:
     """One message as it is sent."""
     return compact({"channel": channel, "data": data})
+
+
+def parts(rows: list[Json]) -> Iterator[list[Json]]:
+    """The rows of a long step in portions that clients accept as one message; none when there are none."""
+    for first in range(0, len(rows), ROWS_MAX):
+        yield rows[first : first + ROWS_MAX]
 
 
 class Pace:

@@ -10,7 +10,7 @@ from typing import Any
 
 from twinleg.paper.accounts import Account
 from twinleg.paper.exchange import Exchange
-from twinleg.paper.feed import SNAPSHOT_ROWS, message
+from twinleg.paper.feed import SNAPSHOT_ROWS, message, parts
 from twinleg.paper.numbers import text, usd
 
 Json = Any
@@ -79,15 +79,12 @@ class ListFeed:
         self._source, self._channel, self._name, self._shaped = source, channel, name, shaped
 
     def first(self) -> list[str]:
-        rows = list(self._reader.rows(self._source)[-SNAPSHOT_ROWS:])
-        return [message(self._channel, {"isSnapshot": True, **self._data(rows)})]
+        rows = self._shaped(list(self._reader.rows(self._source)[-SNAPSHOT_ROWS:]))
+        return [message(self._channel, {"isSnapshot": True, "user": self._reader.address, self._name: rows})]
 
     def news(self, _: float) -> list[str]:
-        data = self._data(self._reader.new(self._source))
-        return [message(self._channel, data)] if data[self._name] else []
-
-    def _data(self, rows: list[Row]) -> Row:
-        return {"user": self._reader.address, self._name: self._shaped(rows)}
+        rows = self._shaped(self._reader.new(self._source))
+        return [message(self._channel, {"user": self._reader.address, self._name: part}) for part in parts(rows)]
 
 
 def plain(rows: list[Row]) -> list[Row]:
@@ -135,7 +132,7 @@ class OrderUpdates:
                 if order.phase == "book" and shown.get(oid) != text(order.size):
                     at = max(fill["time"] for fill in fills if fill["oid"] == oid)
                     out.append({"order": _basic(order.shown()), "status": "open", "statusTimestamp": at})
-        return [message("orderUpdates", out)] if out else []
+        return [message("orderUpdates", part) for part in parts(out)]
 
     def _told(self, entry: Row) -> Iterator[Row]:
         order, status = entry["order"], entry["status"]

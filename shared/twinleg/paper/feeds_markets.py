@@ -6,7 +6,7 @@ from typing import Any
 
 from twinleg.paper import tape
 from twinleg.paper.exchange import Exchange
-from twinleg.paper.feed import Pace, message
+from twinleg.paper.feed import Pace, message, parts
 from twinleg.paper.market import Market
 from twinleg.paper.numbers import text
 
@@ -34,7 +34,7 @@ class Trades:
         if after_ms == state.now_ms and known == len(state.fills):
             return []
         rows = tape.new_trades(state, self._coin, after_ms, known)
-        return [message("trades", rows)] if rows else []
+        return [message("trades", part) for part in parts(rows)]
 
 
 class Candles:
