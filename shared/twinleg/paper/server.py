@@ -135,9 +135,9 @@ async def _tick(venue: Venue, sockets: Sockets) -> None:
 class Face:
     """Routes requests to one venue."""
 
-    def __init__(self, venue: Venue, sockets: Sockets) -> None:
+    def __init__(self, venue: Venue, sockets: Sockets | None = None) -> None:
         self._venue = venue
-        self._sockets = sockets
+        self._sockets = sockets = Sockets(venue) if sockets is None else sockets
         self.control = control.Control(venue)
         self.control.disconnect = sockets.disconnect
 
