@@ -9,15 +9,18 @@ import random
 import socket
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from aiohttp import WSServerHandshakeError
 from eth_account import Account
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from twinleg.paper import ws, ws_limits
-from twinleg.paper.ws_messages import Unparsable, message_of
+from twinleg.paper.ws_messages import FIELDS, Subscribe, Unparsable, message_of
 
 
 def _line():
@@ -112,6 +115,24 @@ def test_what_cannot_be_read_is_quoted_and_the_connection_stays():
                 }
 
     run(scene)
+
+
+WORDS = st.sampled_from([*FIELDS, "subscribe", "post", "info", "action", "BTC", A, "", "\ud800"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS
+KEYS = st.sampled_from(
+    ["method", "subscription", "request", "type", "id", "payload", "coin", "user", "dex", "nSigFigs"]
+)
+FRAMES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner), max_leaves=12)
+
+
+@given(FRAMES, st.sampled_from(["subscribe", "unsubscribe", "post", "ping"]))
+@settings(max_examples=150, deadline=None)
+def test_any_frame_is_read_or_refused(frame, method):
+    for sent in (frame, {"method": method, "subscription": frame, "id": 1, "request": frame}):
+        with suppress(Unparsable):
+            read = message_of(json.dumps(sent))
+            if isinstance(read, Subscribe):
+                assert json.loads(read.subscription.text)["type"] in FIELDS
 
 
 def test_addresses_are_lower_case_whatever_was_sent_and_one_stream_has_one_name():
