@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib.util
 import json
 import random
 import socket
 import sys
+import zlib
 from collections import defaultdict
 from contextlib import suppress
 from decimal import Decimal
@@ -363,6 +365,22 @@ def test_streams_of_twap_orders_of_the_order_history_and_of_all_assets_at_once()
             assert {name for event in told["user"] for name in event} == {"fills", "twapSliceFills", "twapHistory"}
 
     run(scene)
+
+
+def test_fast_contexts_are_packed_first_all_then_what_changed():
+    def unpacked(data):
+        return json.loads(zlib.decompress(base64.b64decode(data), -zlib.MAX_WBITS))
+
+    async def scene(desk):
+        async with desk.line() as line:
+            (packed,) = await line.subscribe(type="fastAssetCtxs")
+            mids = await desk.info("allMids")
+            assert {coin: row["midPx"] for coin, row in unpacked(packed).items()} == mids and len(mids) == 2
+            await desk.to_minute(0.3)
+            (packed,) = await line.told("fastAssetCtxs")
+            assert set(unpacked(packed)) == {"BTC"}, "the other stands still"
+
+    run(scene, {"BTC": [candle(i, 100, 101, 99, 100) for i in range(-3, 5)], "ETH": bench.flat(50, 8, -3)})
 
 
 def test_an_orders_life_on_order_updates():

@@ -8,7 +8,7 @@ from typing import Any
 from twinleg.paper.exchange import Exchange
 from twinleg.paper.feed import PACE_SECONDS, Feed, StateFeed
 from twinleg.paper.feeds_accounts import ListFeed, OrderUpdates, Reader, UserEvents, payments, plain, slices
-from twinleg.paper.feeds_markets import FAST_LEVELS, Best, Candles, Trades
+from twinleg.paper.feeds_markets import FAST_LEVELS, Best, Candles, FastContexts, Trades
 from twinleg.paper.feeds_wholes import WHOLE
 from twinleg.paper.history import INTERVALS
 from twinleg.paper.statements import aggregated
@@ -54,6 +54,7 @@ class Feeds:
             "activeAssetData": self._asset_data,
             "orderUpdates": lambda s: OrderUpdates(engine, _user(s)),
             "userEvents": lambda s: UserEvents(engine, _user(s)),
+            "fastAssetCtxs": lambda _: FastContexts(engine, self._pace),
             "notification": lambda _: Silence(),
             **dict.fromkeys(LISTS, self._list),
             **dict.fromkeys(WHOLE, self._whole_state),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from typing import Any
 
 from twinleg.paper import tape
@@ -9,6 +11,7 @@ from twinleg.paper.exchange import Exchange
 from twinleg.paper.feed import Pace, message, parts
 from twinleg.paper.market import Market
 from twinleg.paper.numbers import text
+from twinleg.paper.ws_messages import compact
 
 Json = Any
 
@@ -106,6 +109,34 @@ class Best:
 
     def _message(self, best: list[Json]) -> str:
         return message("bbo", {"coin": self._coin, "time": self._engine.state.now_ms, "bbo": best})
+
+
+class FastContexts:
+    """Mark and mid of every market, packed: base64 of the raw deflate of JSON. First all, then what changed."""
+
+    def __init__(self, engine: Exchange, pace: float) -> None:
+        self._engine, self._pace = engine, Pace(pace)
+        self._told = self._look()
+
+    def first(self) -> list[str]:
+        return [self._message(self._look())]
+
+    def news(self, seconds: float) -> list[str]:
+        if not self._pace.lets(seconds):
+            return []
+        before, self._told = self._told, self._look()
+        changed = {coin: row for coin, row in self._told.items() if row != before.get(coin)}
+        return [self._message(changed)] if changed else []
+
+    def _look(self) -> dict[str, Json]:
+        mids = self._engine.info({"type": "allMids"})[1]
+        markets = self._engine.state.markets.values()
+        return {m.coin: {"markPx": text(m.mark), "midPx": mids[m.coin]} for m in markets}
+
+    def _message(self, rows: dict[str, Json]) -> str:
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        packed = packer.compress(compact(rows).encode()) + packer.flush()
+        return message("fastAssetCtxs", base64.b64encode(packed).decode())
 
 
 def _level(market: Market, bids: bool) -> Json:

@@ -129,6 +129,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
     "assetCtxs": (_DEX,),
     "allDexsAssetCtxs": (),
     "spotAssetCtxs": (),
+    "fastAssetCtxs": (),
 }
 """Per stream its fields as (name on the wire, name here, reader), in the venue's order."""
 
