@@ -179,7 +179,7 @@ class Segment:
         script = self.script
         first = script.candles[script.history]
         arguments = [
-            "--manual", "--open-accounts", "--equity", str(script.equity), "--market", script.market,
+            "--manual", "--volume-gates", "--open-accounts", "--equity", str(script.equity), "--market", script.market,
             "--candles", str(write_candles(self.folder / "candles.csv", script.candles)),
             "--ledger", str(self.folder / "venue.sqlite"), "--start", first.opened_at.isoformat(),
         ]  # fmt: skip

@@ -62,7 +62,8 @@ def paper_venue(settings: Settings, folder: Path, started: Callable[[int], None]
         pid = running.status().get("pid")
         ours = note.is_file() and note.read_text().strip() == str(pid)
         return VenueProcess(running, None, int(str(pid)) if ours else None)
-    arguments = ["--port", url.rsplit(":", 1)[1], "--open-accounts", "--equity", str(settings.paper.equity)]
+    arguments = ["--port", url.rsplit(":", 1)[1], "--volume-gates", "--open-accounts"]
+    arguments += ["--equity", str(settings.paper.equity)]
     arguments += ["--speed", str(settings.paper.speed), "--ledger", str(folder / LEDGER)]
     arguments += ["--candles", str(_candles(settings, folder)), "--market", coin_of(str(settings.paper.market))]
     venue = start_venue(arguments, folder / "venue.log", detached=True, started=started)
