@@ -649,6 +649,19 @@ def test_connections_users_and_messages_are_limited_when_switched_on():
     run(scene, switches={"rate_limits": True})
 
 
+def test_how_many_connections_and_users_are_switches():
+    async def scene(desk):
+        async with desk.line() as line:
+            with pytest.raises(WSServerHandshakeError):
+                async with desk.line():
+                    pass
+            await line.subscribe(type="userEvents", user=A)
+            (excess,) = await line.ask("subscribe", type="userEvents", user=B)
+            assert excess["data"] == "Cannot track more than 1 total users."
+
+    run(scene, switches={"rate_limits": True, "ws_connections_max": 1, "ws_users_max": 1})
+
+
 def test_subscriptions_and_posts_under_way_are_limited_when_switched_on(monkeypatch):
     monkeypatch.setattr(ws_limits, "SUBSCRIPTIONS_MAX", 2)
     monkeypatch.setattr(ws_limits, "POSTS_UNDER_WAY_MAX", 2)

@@ -164,7 +164,7 @@ class Sockets:
         if not self.open:
             return
         await self.settle()
-        idle = self.venue.engine.state.switches.ws_idle_seconds
+        idle = self._switches.ws_idle_seconds
         oldest = asyncio.get_running_loop().time() - idle
         for socket in list(self.open):
             if idle and socket.sent_at <= oldest:
