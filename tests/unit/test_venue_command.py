@@ -121,7 +121,10 @@ def test_without_open_accounts_it_says_how_money_comes_in(files):
     venue, market = started("--candles", files[0], "--speed", "60", "--volume-gates")
     shown = said(URL, venue, market)
     assert "POST /_sim/deposit" in shown and "volume gates on; 0 fault rules" in shown
-    assert "the wall's at speed 60" in shown and "note" not in shown
+    assert "the wall's at speed 60" in shown
+    assert "note      after 49 minutes at this speed nonces taken from the wall's clock are refused" in shown
+    for more in (("--speed", "1"), ("--speed", "60", "--switch", "nonce_window=false")):
+        assert "note" not in said(URL, *started("--candles", files[0], *more))
 
 
 def test_a_ledger_alone_is_enough_to_go_on(tmp_path, files):

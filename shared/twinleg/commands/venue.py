@@ -325,13 +325,22 @@ def _ahead(venue: Venue, market: Market) -> list[tuple[datetime, str]]:
 def _notes(status: Mapping[str, Any]) -> list[str]:
     from twinleg.paper.clockwork import wall_ms
 
-    days = (wall_ms() - status["now_ms"]) / DAY_MS
-    if abs(days) < 1 or not status["switches"]["nonce_window"]:
+    if not status["switches"]["nonce_window"]:
         return []
-    side = "behind" if days > 0 else "ahead of"
+    days = (wall_ms() - status["now_ms"]) / DAY_MS
+    if abs(days) >= 1:
+        side = "behind" if days > 0 else "ahead of"
+        return [
+            f"its clock is {abs(days):.0f} days {side} the wall's, so nonces taken from the wall are refused: "
+            "--start now, or --switch nonce_window=false"
+        ]
+    speed = float(status["speed"] or 1)
+    if speed == 1:
+        return []
+    minutes = DAY_MS / 60_000 * (2 / (speed - 1) if speed > 1 else 1 / (1 - speed))
     return [
-        f"its clock is {abs(days):.0f} days {side} the wall's, so nonces taken from the wall are refused: "
-        "--start now, or --switch nonce_window=false"
+        f"after {minutes:,.0f} minutes at this speed nonces taken from the wall's clock are refused: "
+        "--switch nonce_window=false"
     ]
 
 
