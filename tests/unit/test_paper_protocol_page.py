@@ -33,7 +33,7 @@ def test_the_questions_are_those_the_venue_answers():
     one = Decimal(100)
     bar = Candle(datetime(2025, 5, 1, tzinfo=UTC), one, one, one, one, one, timedelta(minutes=1))
     venue = Exchange(VenueOptions(candles={"BTC": [bar]}))
-    assert listed(section("Questions")) == set(venue._info._questions) - {"webData2"}
+    assert listed(section("Questions")) == set(venue._info._questions)
 
 
 def test_the_actions_are_those_the_venue_can_read():

@@ -10,6 +10,7 @@ from typing import Any
 from twinleg.paper import agents, limits, schema, twaps
 from twinleg.paper.accounts import UNIFIED, Account, cross_margin, reserved
 from twinleg.paper.actions import builder_fee
+from twinleg.paper.feeds_wholes import WHOLE
 from twinleg.paper.info_absent import ABSENT, referral
 from twinleg.paper.market_info import SPOT_CONTEXTS, SPOT_META, MarketInfo
 from twinleg.paper.numbers import ZERO, rounded, text, truncated, usd
@@ -75,8 +76,12 @@ class Info:
             "referral": lambda body: referral(self._account(body)),
             "approvedBuilders": lambda body: list(self._account(body).builders),
             "userDexAbstraction": lambda body: self._account(body).abstraction == "dexAbstraction" or None,
+            "webData2": lambda body: WHOLE["webData2"](self._ask, self._state, user_of(body)),
             **{kind: self._absent(answer) for kind, answer in ABSENT.items()},
         }
+
+    def _ask(self, kind: str, user: str | None = None, **more: Json) -> Json:
+        return self.answer({"type": kind, "user": user, **more})[1]
 
     def _absent(self, answer: Callable[[], Json]) -> Callable[[Body], Json]:
         """A question about something nobody here has: the same answer for every address."""

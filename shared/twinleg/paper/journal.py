@@ -24,7 +24,7 @@ from twinleg.domain.errors import BadInput
 from twinleg.paper.options import BookShape, VenueOptions
 from twinleg.paper.path import POINTS_MIN
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a change of the rules would replay an old ledger to another result."""
 
 Json = Any
