@@ -22,10 +22,9 @@ Carry = Callable[[str, str], Any]
 
 @dataclass
 class Draft:
-    """An action being written: the nonce it is to carry, and the request once ccxt has signed it."""
+    """An action being written: the nonce it is to carry, and the request's body once ccxt has signed it."""
 
     nonce: int
-    url: str = ""
     body: str = ""
 
 
@@ -46,7 +45,7 @@ class Tamed:
             raise InvariantBroken(f"ccxt would send {method} {url}, which nobody asked for")
         if draft is None:
             return self.carry(url, body)
-        draft.url, draft.body = url, body
+        draft.body = body
         raise Caught
 
     def draft(self) -> Any:
