@@ -431,6 +431,33 @@ def test_a_partial_fill_of_a_resting_order_is_told_as_open_with_what_is_left(tol
     run(scene, switches={"ws_partial_fill_updates": told})
 
 
+@pytest.mark.parametrize("memory", [0, 1, 2, 2000])
+def test_no_order_is_left_out_however_little_the_venue_remembers_of_orders(memory):
+    async def scene(desk):
+        async with desk.line() as line:
+            await line.subscribe(type="orderUpdates", user=A)
+            wires = [wire(True, price, 1) for price in (90, 91, 105, 92)]
+            placed = await line.order(ALICE, *wires)
+            resting = [status["resting"]["oid"] for status in placed if "resting" in status]
+            (updates,) = await line.told()
+            assert [(u["order"]["limitPx"], u["status"]) for u in updates if u["status"] != "open"] == [
+                ("105.0", "filled")
+            ]
+            assert sorted(u["order"]["limitPx"] for u in updates if u["status"] == "open") == [
+                "105.0",
+                "90.0",
+                "91.0",
+                "92.0",
+            ]
+            cancels = [{"a": 0, "o": oid} for oid in resting]
+            await line.post("action", desk.signed(ALICE, {"type": "cancel", "cancels": cancels}))
+            (updates,) = await line.told()
+            assert sorted(u["order"]["oid"] for u in updates) == resting
+            assert {u["status"] for u in updates} == {"canceled"}
+
+    run(scene, switches={"order_memory": memory})
+
+
 def test_user_events_tell_fills_funding_liquidation_and_cancels_nobody_asked_for():
     async def scene(desk):
         async with desk.line() as line:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
@@ -28,6 +28,8 @@ class Reader:
         self.address = address
         self._counts: dict[str, int] = {}
         self._latest: Row | None = None
+        self.missed = False
+        """Whether the order history has forgotten statuses that were not read yet."""
         for name in ("fills", "fundings", "transfers", "liquidations", "statuses", "twap_history"):
             self.new(name)
 
@@ -61,8 +63,11 @@ class Reader:
         found: list[Row] = []
         for entry in history:
             if entry is self._latest:
+                self.missed = False
                 break
             found.append(entry)
+        else:
+            self.missed = len(found) >= self._engine.state.switches.order_memory
         if found:
             self._latest = found[0]
         return found[::-1]
@@ -107,7 +112,8 @@ class OrderUpdates:
     """Every status of every order of one account, without a snapshot.
 
     An order that is filled, or taken out, in the request that placed it is told ``open`` first. A partial fill of a
-    resting order is told as ``open`` with what is left, while ``partial_fills`` says so.
+    resting order is told as ``open`` with what is left, unless a switch says no. Of statuses that the order history
+    has forgotten since the last look (a long step, or a small ``order_memory``) each order's last is told.
     """
 
     def __init__(self, engine: Exchange, address: str) -> None:
@@ -115,6 +121,7 @@ class OrderUpdates:
         self._reader = Reader(engine, address)
         account = self._reader.account
         self._open: set[int] = set() if account is None else set(account.orders)
+        self._known_oid = engine.state.next_oid
 
     def first(self) -> list[str]:
         return []
@@ -125,14 +132,27 @@ class OrderUpdates:
         for entry in self._reader.new("statuses"):
             out += self._told(entry)
             shown[entry["order"]["oid"]] = entry["order"]["sz"]
-        fills = self._reader.new("fills")
+        for entry in self._forgotten(shown) if self._reader.missed else ():
+            out += self._told(entry)
+            shown[entry["order"]["oid"]] = entry["order"]["sz"]
+        self._known_oid = self._state.next_oid
+        filled = {fill["oid"]: fill["time"] for fill in self._reader.new("fills")}
         if self._state.switches.ws_partial_fill_updates:
-            for oid in dict.fromkeys(fill["oid"] for fill in fills):
+            for oid, at in filled.items():
                 order = self._state.orders[oid]
                 if order.phase == "book" and shown.get(oid) != text(order.size):
-                    at = max(fill["time"] for fill in fills if fill["oid"] == oid)
                     out.append({"order": _basic(order.shown()), "status": "open", "statusTimestamp": at})
         return [message("orderUpdates", part) for part in parts(out)]
+
+    def _forgotten(self, told: Collection[int]) -> list[Row]:
+        """Where orders stand that have ended or begun since the last look and were not told of."""
+        found = []
+        for oid in sorted((*self._open, *range(self._known_oid + 1, self._state.next_oid + 1))):
+            order = self._state.orders.get(oid)
+            if order is None or order.user != self._reader.address or oid in told or (oid in self._open and order.live):
+                continue
+            found.append({"order": order.shown(), "status": order.status, "statusTimestamp": order.status_ms})
+        return found
 
     def _told(self, entry: Row) -> Iterator[Row]:
         order, status = entry["order"], entry["status"]
