@@ -336,6 +336,16 @@ ACTIONS = {
     "agent removed": Case(
         f"User or API Wallet {AGENT} does not exist.", after(approve(), approve(ZERO), act(AGENT, "noop"))
     ),
+    "agent just replaced, by switch": Case(
+        f"Must deposit before performing actions. User: {ALICE}",
+        after(approve(), approve(CAROL), act(AGENT, "noop")),
+        {"pruned_agent_answer": "must_deposit"},
+    ),
+    "agent replaced a while ago": Case(
+        f"User or API Wallet {AGENT} does not exist.",
+        after(approve(), approve(CAROL), lambda v: v.minutes(0.1), act(AGENT, "noop")),
+        {"pruned_agent_answer": "must_deposit"},
+    ),
     "no signer": Case(
         "Unable to recover signer.",
         lambda v: v.exchange.execute({"action": {"type": "noop"}, "nonce": bench.START_MS}, None)["response"],

@@ -82,3 +82,12 @@ def _check_count(state: State, account: Account, name: str, replaced: list[Agent
 def _retire(state: State, agent: Agent) -> None:
     del state.agents[agent.address]
     state.retired_agents[agent.address] = agent.master
+    state.retired_ms[agent.address] = state.now_ms
+
+
+def refusal(state: State, signer: str) -> str:
+    """What a key hears that may sign for nobody."""
+    recent = state.now_ms < state.retired_ms.get(signer, 0) + state.switches.agent_removal_ms
+    if recent and signer in state.retired_agents and state.switches.pruned_agent_answer == "must_deposit":
+        return f"Must deposit before performing actions. User: {state.retired_agents[signer]}"
+    return f"User or API Wallet {signer} does not exist."

@@ -140,13 +140,13 @@ class Exchange:
         agent = state.agents.get(signer)
         if agent is not None:
             if not agents.signs(state, agent):
-                raise Denied(f"User or API Wallet {signer} does not exist.")
+                raise Denied(agents.refusal(state, signer))
             return state.accounts[agent.master]
         account = state.accounts.get(signer)
         if account is None and not self._signed_for_other_network(body):
             account = self._known(signer)
         if account is None:
-            raise Denied(f"User or API Wallet {signer} does not exist.")
+            raise Denied(agents.refusal(state, signer))
         return account
 
     def _known(self, address: str) -> Account | None:

@@ -53,6 +53,8 @@ class State:
         """Accounts with a scheduled cancel."""
         self.retired_agents: dict[str, str] = {}
         """Agent addresses once registered, and their former master."""
+        self.retired_ms: dict[str, int] = {}
+        """When each of them ceased to be one."""
         self.nonces: dict[str, Nonces] = {}
         self.books = Books()
         self.orders: dict[int, Order] = {}
