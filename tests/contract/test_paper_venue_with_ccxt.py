@@ -339,6 +339,16 @@ def test_money_moves(client):
     assert client.fetch_balance()["total"]["USDC"] == 9_130
 
 
+def test_the_account_mode_is_changed(client):
+    assert client.set_user_abstraction("unifiedAccount")["status"] == "ok"
+    assert client.is_unified_enabled("fetchBalance", None, True)[0] is True
+    assert client.fetch_balance()["total"]["USDC"] == 10_000
+    with pytest.raises(ccxt.ExchangeError, match="Action disabled when unified account is active"):
+        client.transfer("USDC", 5, "swap", "spot")
+    assert client.set_agent_abstraction("i")["status"] == "ok"
+    assert client.is_unified_enabled("fetchBalance", None, True)[0] is False
+
+
 # -- reads ---------------------------------------------------------------------------------------
 
 

@@ -160,6 +160,17 @@ def test_rounding_inside_ccxt_does_not_change_how_decimals_are_rounded_outside()
     assert not decimal.getcontext().traps[decimal.Underflow]
 
 
+def test_a_key_is_shown_nowhere_and_an_owners_is_refused():
+    venue = made()
+    action = signed(venue, ACTIONS["cross"])
+    (pen,) = venue._pens.values()
+    assert all("11" * 32 not in text for text in (repr(venue), repr(pen), str(pen), repr(action), action.body))
+    where = {"main": AccountAddress(action.signer)}
+    live = made(network="mainnet", url=None, accounts=where, confirmed_mainnet_address=action.signer)
+    with pytest.raises(BadInput, match="secret agent holds the owner's key"):
+        signed(live, ACTIONS["cross"])
+
+
 # -- nothing of its own --------------------------------------------------------------------------
 
 
