@@ -256,8 +256,9 @@ def test_an_expired_agent_is_pruned_and_frees_its_place():
         approve(v, f"0x{n + 1:040x}", f"bot{n} valid_until {START_MS + 60_000}")
     assert approve(v)["status"] == "err"
     v.minutes(2)
-    assert v.ask("extraAgents", ALICE) == []
+    assert len(v.ask("extraAgents", ALICE)) == 3, "listed as long as nobody looks"
     assert approve(v)["status"] == "ok"
+    assert [row["name"] for row in v.ask("extraAgents", ALICE)] == ["bot"]
     assert v.send(f"0x{1:040x}", {"type": "noop"})["status"] == "err"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from twinleg.paper import agents, limits, schema, twaps
+from twinleg.paper import limits, schema, twaps
 from twinleg.paper.accounts import UNIFIED, Account, cross_margin, reserved
 from twinleg.paper.actions import builder_fee
 from twinleg.paper.feeds_wholes import WHOLE
@@ -182,11 +182,12 @@ class Info:
         return {"role": "user"}
 
     def _agents(self, body: Body) -> Json:
+        """The named ones. An expired key stays listed until the next approval prunes it: measured."""
         address = user_of(body)
         return [
             {"name": agent.name, "address": agent.address, "validUntil": agent.valid_until_ms}
-            for agent in agents.of(self._state, address)
-            if agent.name
+            for agent in self._state.agents.values()
+            if agent.master == address and agent.name
         ]
 
     def _sub_accounts(self, body: Body) -> Json:
