@@ -718,12 +718,12 @@ def test_subscriptions_and_posts_under_way_are_limited_when_switched_on(monkeypa
 def test_a_connection_to_which_nothing_is_sent_is_closed_without_a_farewell():
     async def scene(desk):
         async with desk.line() as idle, desk.line() as pinging:
-            for _ in range(4):
+            for _ in range(6):
                 await asyncio.sleep(0.4)
                 assert await pinging.heard() == []
             assert await idle.ended() == 1006
 
-    run(scene, switches={"ws_idle_seconds": 1})
+    run(scene, switches={"ws_idle_seconds": 2})
 
 
 def test_disconnects_come_unannounced_and_what_was_missed_can_be_read_again():
