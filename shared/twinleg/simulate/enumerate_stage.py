@@ -18,7 +18,7 @@ from twinleg.domain.candles import MINUTE, Candle, ms_from_utc
 from twinleg.domain.control import Halt
 from twinleg.domain.errors import Unavailable
 from twinleg.domain.trades import Trade, TradeState
-from twinleg.engine.ports import Steps
+from twinleg.engine.ports import SignerRole, Steps
 from twinleg.paper.options import Switches, VenueOptions
 from twinleg.settings import Settings, parse
 from twinleg.simulate.enumerate_faults import BLINDING, CRASH, HALTS, LOCAL, Fault, Step
@@ -38,8 +38,8 @@ DELIVERIES: Mapping[str, tuple[float, ...]] = {"once": (), "twice": (0.0,), "lat
 CALLERS_MAX = 4
 """How many of the engine's functions say where a step is."""
 
-SETTLED_SECONDS = 125.0
-"""A run may end this long after its last fault: two sweeps, and whatever arrives late."""
+SWEPT_SECONDS = 9.0
+"""A sweep that nothing delays has ended this long after it began."""
 AT_REST = frozenset({TradeState.OPEN, TradeState.CLOSED, TradeState.REFUSED})
 
 DOCUMENTED = Switches()
@@ -113,6 +113,8 @@ class Stage(World):
         self.points = 0
         self.at_point: Callable[[int], None] | None = None
         """Told of every point at which the run can be split."""
+        self._planned = 0
+        """What the timetable still holds."""
         self._prelude = scene.prelude
         self._nonce = 0
 
@@ -129,6 +131,7 @@ class Stage(World):
         at(INGEST_AT, lambda: self.call("ingest"))
         for number in range(scene.minutes - 1):
             at(FIRST_SWEEP_AT + 60 * number, self._sweep)
+            at(FIRST_SWEEP_AT + 60 * number + SWEPT_SECONDS, self._end_when_settled)
         for number in range(int(scene.minutes * 60 / LOOK_SECONDS)):
             at(number * LOOK_SECONDS + 5, lambda: self.watch.look(self.kernel.now))
         for number, (second, action) in enumerate(scene.alerts):
@@ -150,7 +153,14 @@ class Stage(World):
             self.say("world", f"raised {self.surprise}")
 
     def _at(self, second: float, do: Callable[[], None]) -> None:
-        self.kernel.at(self.start + timedelta(seconds=second), do)
+        """Put something on the scene's own timetable."""
+
+        def done() -> None:
+            self._planned -= 1
+            do()
+
+        self._planned += 1
+        self.kernel.at(self.start + timedelta(seconds=second), done)
 
     @property
     def second(self) -> float:
@@ -169,17 +179,19 @@ class Stage(World):
         self.call("risk")  # last: where the run is split meanwhile, this is not come back to
 
     def _end_when_settled(self) -> None:
-        """Look no further once nothing can come any more: all at rest, and two sweeps since the last fault say so."""
-        if self.second < max(self.scene.watched[1], *(65.0 + s for s in self.delivery), 0.0) or self.kernel.running:
+        """Look no further once nothing can come any more: nothing is on its way, all is at rest, two sweeps say so."""
+        if self.second < max(self.scene.watched[1], *(65.0 + s for s in self.delivery), 0.0):
+            return
+        if self.kernel.running or self.kernel.due > self._planned or self.venue.engine.state.late:
             return
         unstruck = any(step >= len(self.steps) for step in self.faults)
         calm = [sweep for sweep in self.sweeps if sweep.clean and sweep.began > self.calm_since]
-        late = self.second - (self.calm_since - self.start).total_seconds() < SETTLED_SECONDS
-        if unstruck or late or len(calm) < 2 or self.queue.pending():
+        if unstruck or len(calm) < 2 or self.queue.pending():
             return
         if any(trade.state not in AT_REST for trade in self.trades()) or any(s.ended is None for s in self.watch.naked):
             return
-        raise _Settled
+        if self.person.engine(SignerRole.RISK).control()[0].state is not Halt.FLATTEN:
+            raise _Settled
 
     # -- where a run can be split ----------------------------------------------------------------
 

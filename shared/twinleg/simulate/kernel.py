@@ -57,6 +57,11 @@ class Kernel:
         """The task that runs now; None in the driver itself."""
         return self._current
 
+    @property
+    def due(self) -> int:
+        """How much is still to be done at some time: waiting tasks too."""
+        return len(self._due)
+
     def at(self, when: datetime, do: Callable[[], None]) -> None:
         """Have something done at a time (now, when that has passed); of equal times the earlier asked is first."""
         self._number += 1
