@@ -234,7 +234,7 @@ def test_money_moves_between_sides_and_sub_accounts(venue, sdk, info, wallet):
     assert sdk.sub_account_transfer(sub, True, 500_000_000)["status"] == "ok"
     assert Exchange(wallet, venue.url, vault_address=sub).usd_class_transfer(100, False)["status"] == "ok"
     assert sdk.send_asset(wallet.address, "", "spot", "USDC", 50)["status"] == "ok"
-    assert sdk.sub_account_spot_transfer(sub, True, "USDC", 20)["status"] == "ok"
+    assert sdk.sub_account_spot_transfer(sub, True, "USDC", 20.0)["status"] == "ok"
     assert sdk.spot_transfer(10, Account.create().address, "USDC")["status"] == "ok"
 
     def spot(user):

@@ -91,7 +91,10 @@ _ADDRESSES = ("subAccountUser", "vaultAddress", "destination")
 
 
 def canonical(action: dict[str, Any]) -> dict[str, Any]:
-    """The action as the venue hashes it: what is unset, and a flag that is false, is left out."""
+    """The action as the venue hashes it: what is unset, and a flag that is false, is left out.
+
+    Amounts of money stay as they were sent: the Python SDK hashes ``str(20.0)``.
+    """
     kind = action["type"]
     out = {key: action[key] for key in _KEYS.get(kind, tuple(action)) if key in action}
     for key in _LEFT_OUT_WHEN_UNSET:
@@ -120,8 +123,6 @@ def canonical(action: dict[str, Any]) -> dict[str, Any]:
         out["twap"]["s"] = _number(out["twap"]["s"])
     if kind == "topUpIsolatedOnlyMargin":
         out["leverage"] = _number(out["leverage"])
-    if kind in ("agentSendAsset", "subAccountSpotTransfer"):
-        out["amount"] = _number(out["amount"])
     if out.get("fromSubAccount"):
         out["fromSubAccount"] = _hex(out["fromSubAccount"])
     return out
