@@ -374,6 +374,21 @@ def test_a_loss_beyond_the_balance_is_made_up_unless_liquidation_is_off(on, left
     assert v.balanced()
 
 
+@pytest.mark.parametrize("confined", [True, False])
+def test_an_isolated_loss_beyond_its_margin_stays_there_by_switch(confined):
+    bars = [candle(0, 100_000), candle(1, 100_000), *flat(80_000, 5, 2)]
+    v = venue(bars, equity=20_000, liquidations_enabled=False, isolated_loss_confined=confined)
+    v.leverage(ALICE, 10, cross=False)
+    v.order(ALICE, True, 101_000, "0.5", "Ioc")
+    balance = v.state.accounts[ALICE].balance
+    v.minutes(3)
+    v.order(ALICE, False, 70_000, "0.5", "Ioc", reduce_only=True)
+    fee = D(v.ask("userFills", ALICE)[0]["fee"])
+    after = v.state.accounts[ALICE].balance
+    assert (after == balance - fee) if confined else (after < balance - 4_000)
+    assert v.balanced()
+
+
 def test_at_the_cap_a_coin_is_listed_and_positions_may_shrink():
     v = venue(open_interest_cap_usd=D(1_500))
     v.order(ALICE, True, 101_000, "0.02", "Ioc")

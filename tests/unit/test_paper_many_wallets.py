@@ -40,7 +40,16 @@ BARS = 48
 ROUNDS = 300
 EQUITY = D(2_000)
 SEEDS = range(int(os.environ.get("TWINLEG_WALLET_SEEDS", "2")))
-MODES = ({}, {"adl_enabled": True, "fee_tiers": True, "liquidation_step_usd": D(4_000), "fill_on_touch": True})
+MODES = (
+    {},
+    {
+        "adl_enabled": True,
+        "fee_tiers": True,
+        "liquidation_step_usd": D(4_000),
+        "fill_on_touch": True,
+        "isolated_loss_confined": True,
+    },
+)
 
 
 def a_day(draw: random.Random, start: float) -> list[Candle]:

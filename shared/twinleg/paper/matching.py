@@ -7,7 +7,7 @@ from typing import Any
 
 from twinleg.paper import fees
 from twinleg.paper.accounts import Account, Position, cross_margin, reserved
-from twinleg.paper.books import FEES, MARKET
+from twinleg.paper.books import BACKSTOP, FEES, MARKET
 from twinleg.paper.market import Market
 from twinleg.paper.numbers import MICRO, NANO8, ZERO, rounded, text, truncated
 from twinleg.paper.orders import Order
@@ -122,7 +122,7 @@ def fill(
     account = state.accounts[order.user]
     market = state.markets[order.coin]
     start = account.size(order.coin)
-    closed_pnl = _move_position(account, market, order.sign * size, price)
+    closed_pnl, beyond = _move_position(account, market, order.sign * size, price)
     step = MICRO if state.switches.fee_decimals == 6 else Decimal(1).scaleb(-state.switches.fee_decimals)
     fee = truncated(price * size * _fee_rate(state, account, crossed, liquidation), step)
     builder_fee = ZERO
@@ -131,6 +131,9 @@ def fill(
     account.balance += closed_pnl - fee - builder_fee
     if account.balance < 0:
         state.indebted[account.address] = None
+    if beyond and state.switches.isolated_loss_confined:
+        account.balance += beyond
+        state.books.post(BACKSTOP, account.address, beyond, "backstop")
     state.books.post(MARKET, account.address, closed_pnl, "pnl")
     state.books.post(account.address, FEES, fee + builder_fee, "fee")
     fees.count(state, account, price * size, crossed)
@@ -181,17 +184,19 @@ def _direction(start: Decimal, end: Decimal, is_buy: bool) -> str:
     return "Open Short" if start <= 0 else "Close Long"
 
 
-def _move_position(account: Account, market: Market, change: Decimal, price: Decimal) -> Decimal:
-    """Apply a signed size change; returns the profit realised by the part that closed."""
+def _move_position(account: Account, market: Market, change: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
+    """Apply a signed size change. Returns the profit realised by the part that closed, and an isolated one's loss
+    beyond its own margin.
+    """
     coin = market.coin
     position = account.positions.get(coin)
     before = position.size if position is not None else ZERO
-    closed_pnl = ZERO
+    closed_pnl = beyond = ZERO
     opening = change
     if position is not None and before * change < 0:
         closing = max(change, -before) if before > 0 else min(change, -before)
         opening = change - closing
-        closed_pnl = _close_part(account, position, closing, price)
+        closed_pnl, beyond = _close_part(account, position, closing, price)
         if not position.size:
             del account.positions[coin]
             market.holders.pop(account.address, None)
@@ -205,20 +210,22 @@ def _move_position(account: Account, market: Market, change: Decimal, price: Dec
     if position is not None:
         position.funding_changed = ZERO
     market.open_size += max(account.size(coin), ZERO) - max(before, ZERO)
-    return closed_pnl
+    return closed_pnl, beyond
 
 
-def _close_part(account: Account, position: Position, closing: Decimal, price: Decimal) -> Decimal:
+def _close_part(account: Account, position: Position, closing: Decimal, price: Decimal) -> tuple[Decimal, Decimal]:
     whole = closing == -position.size
     share = -closing / position.size
     entry = position.entry_usd if whole else rounded(position.entry_usd * share, NANO8)
+    pnl, beyond = -closing * price - entry, ZERO
     if not position.is_cross:
         release = position.collateral if whole else rounded(position.collateral * share, NANO8)
         position.collateral -= release
         account.balance += release
+        beyond = max(ZERO, -release - pnl)
     position.entry_usd -= entry
     position.size += closing
-    return -closing * price - entry
+    return pnl, beyond
 
 
 def _open_part(account: Account, market: Market, position: Position, opening: Decimal, price: Decimal) -> None:

@@ -160,6 +160,11 @@ class Switches:
     """Fee rates by the volume of the last 14 days (master and sub-accounts together); else the two rates above."""
     adl_enabled: bool = False
     """Auto-deleveraging: an account below zero is closed against the winners of the other side, at the last mark."""
+    isolated_loss_confined: bool = False
+    """What an isolated position loses beyond its own margin (its stop fills across a gap, say) is the backstop's.
+
+    By default the account pays it; a liquidation's is the backstop's either way.
+    """
     open_interest_cap_usd: Decimal = Decimal(0)
     """Of the accounts here, per coin: at this value no order may add to it; 0: no cap."""
     isolated_only: str = ""
