@@ -166,7 +166,7 @@ def test_the_ledger_balances_to_the_last_printed_digit(seed):
         (books.balances.get(place, D(0)) for place in ("world", "market", "fees", "funding", "backstop")), D(0)
     )
     assert told["liquidations"], "a day without a liquidation proves less"
-    assert {f["user"] for f in told["fills"]} >= set(WALLETS[:40]), "nearly everybody traded"
+    assert len({f["user"] for f in told["fills"]}) >= 45, "nearly everybody traded"
 
 
 def assert_told(v: Any, account: Any, told: dict[str, Any]) -> None:
