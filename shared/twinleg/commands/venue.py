@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twinleg.commands.common import Arguments, command, count
@@ -14,6 +15,7 @@ from twinleg.domain.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from decimal import Decimal
 
     from twinleg.domain.candles import Candle
     from twinleg.paper.options import BookShape, Switches, VenueOptions
@@ -61,6 +63,9 @@ def _add_markets(venue: argparse.ArgumentParser) -> None:
     one.add_argument("--generate", choices=KINDS, default=None, help="markets made up from --seed instead")
     venue.add_argument(
         "--market", nargs="+", action="extend", metavar="NAME", help="the coins, in the files' order (default BTC)"
+    )
+    venue.add_argument(
+        "--funding", type=Path, nargs="+", action="extend", metavar="FILE", help="recorded hourly rates for each market"
     )
     venue.add_argument("--seed", type=int, default=0, help="of made-up markets and of the book (default 0)")
     venue.add_argument(
@@ -115,6 +120,8 @@ def _check_together(arguments: Arguments) -> None:
     for name in ("minutes", "correlation"):
         if getattr(arguments, name) is not None and not arguments.generate:
             raise BadInput(f"--{name} is for made-up markets: it needs --generate")
+    if arguments.funding and not arguments.candles:
+        raise BadInput("--funding is recorded beside candles: it needs --candles")
     if arguments.manual and arguments.speed is not None:
         raise BadInput(f"--speed is the wall clock's: a manual clock moves when told, was {arguments.speed}")
     if arguments.start is not None and not arguments.manual:
@@ -133,6 +140,7 @@ class Market(NamedTuple):
     source: str = "recorded"
     history: int | None = None
     incidents: Sequence[tuple[datetime, str]] = ()
+    funding: Mapping[str, Sequence[tuple[int, Decimal]]] = MappingProxyType({})
 
 
 def _market(arguments: Arguments) -> Market:
@@ -150,7 +158,17 @@ def _market(arguments: Arguments) -> Market:
     from twinleg.adapters.local.candle_files import read_candles
 
     read = {coin: read_candles(path) for coin, path in zip(coins, files, strict=True)}
-    return Market(read, source=", ".join(path.name for path in files), history=arguments.history)
+    source = ", ".join(path.name for path in files)
+    return Market(read, source=source, history=arguments.history, funding=_funding(arguments.funding or [], coins))
+
+
+def _funding(files: Sequence[Path], coins: Sequence[str]) -> Mapping[str, Sequence[tuple[int, Decimal]]]:
+    """Recorded rates of the first markets, in the files' order; those without a file use the venue's formula."""
+    if len(files) > len(coins):
+        raise BadInput(f"--funding: {len(files)} files need as many markets, was {len(coins)}")
+    from twinleg.adapters.local.funding_files import read_funding
+
+    return {coin: read_funding(path) for coin, path in zip(coins, files, strict=False)}
 
 
 def _made(arguments: Arguments, coins: Sequence[str]) -> Market:
@@ -203,6 +221,7 @@ def _options(arguments: Arguments, market: Market) -> VenueOptions:
         history_candles=market.history,
         switches=_switches(arguments),
         book=market.book or BookShape(),
+        funding_rates=market.funding,
     )
     if arguments.start == "now" and market.candles:
         return restamped(options.checked(), history_count(options), wall_ms())
