@@ -638,6 +638,8 @@ HTTP = {
     ),
     "not JSON": ("/exchange", b"{", {}, NOT_JSON),
     "no JSON to info": ("/info", b"hello", {}, NOT_JSON),
+    "a number that JSON has not": ("/info", b'{"type": "meta", "extra": NaN}', {}, NOT_JSON),
+    "not UTF-8": ("/info", '{"type": "meta"}'.encode("utf-16"), {}, NOT_JSON),
     "wrong content type": ("/info", {"type": "meta"}, {"kind": "text/plain"}, NO_JSON_TYPE),
     "no content type": ("/exchange", GOOD, {"kind": ""}, NO_JSON_TYPE),
     "unknown question": ("/info", {"type": "nothing"}, {}, UNREADABLE),
@@ -647,6 +649,7 @@ HTTP = {
     "mistyped field": ("/info", {"type": "userFillsByTime", "user": ALICE, "startTime": "x"}, {}, UNREADABLE),
     "bad address": ("/info", {"type": "openOrders", "user": "0x12"}, {}, UNREADABLE),
     "bad significant figures": ("/info", {"type": "l2Book", "coin": "BTC", "nSigFigs": 7}, {}, BROKEN),
+    "significant figures with a point": ("/info", {"type": "l2Book", "coin": "BTC", "nSigFigs": 3.0}, {}, BROKEN),
     "bad mantissa": ("/info", {"type": "l2Book", "coin": "BTC", "nSigFigs": 3, "mantissa": 2}, {}, BROKEN),
     "unknown coin of a book": ("/info", {"type": "l2Book", "coin": "NOPE"}, {}, (200, "null")),
     "unknown coin of candles": (

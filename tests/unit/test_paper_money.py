@@ -342,6 +342,7 @@ def test_money_moves_between_addresses_and_classes():
     assert v.send(ALICE, {"type": "usdClassTransfer", "amount": "50", "toPerp": False})["status"] == "ok"
     assert v.ask("spotClearinghouseState", ALICE)["balances"][0]["total"] == "50.0"
     assert v.send(ALICE, {"type": "usdClassTransfer", "amount": "51", "toPerp": True})["status"] == "err"
+    assert v.send(ALICE, {"type": "usdClassTransfer", "amount": "9" * 60, "toPerp": True})["status"] == "err"
     assert v.send(ALICE, {"type": "withdraw3", "destination": ALICE, "amount": "10"})["status"] == "ok"
     deltas = [row["delta"]["type"] for row in v.ask("userNonFundingLedgerUpdates", ALICE, startTime=0)]
     assert deltas == ["deposit", "internalTransfer", "accountClassTransfer", "withdraw"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import NoneType
 
 from twinleg.paper.checks import at_open_interest_cap, market_order_cap
 from twinleg.paper.funding import STAMP_LATENESS_MS, next_hour
@@ -118,6 +119,8 @@ class MarketInfo:
             raise Unreadable
         market = self._state.markets.get(coin)
         digits, mantissa = body.get("nSigFigs"), body.get("mantissa")
+        if {type(digits), type(mantissa)} - {int, NoneType}:
+            raise Broken
         if digits not in (None, 2, 3, 4, 5) or (mantissa is not None and (digits != 5 or mantissa not in (1, 2, 5))):
             raise Broken
         if market is None:

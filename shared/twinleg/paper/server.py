@@ -158,7 +158,7 @@ class Face:
         if request.content_type != "application/json":
             return web.Response(status=415, text=WRONG_TYPE)
         try:
-            body = json.loads(await request.read())
+            body = json.loads((await request.read()).decode(), parse_constant=_no_constant)
         except (ValueError, RecursionError):
             return web.Response(status=400, text=NOT_JSON)
         reply = self._venue.reply(request.path, body, request.remote or "")
@@ -172,6 +172,11 @@ class Face:
                 request.transport.close()
             return web.Response(status=499)
         return _response(reply)
+
+
+def _no_constant(name: str) -> None:
+    """Python reads NaN and Infinity; JSON has no such numbers."""
+    raise ValueError(name)
 
 
 def _response(reply: Reply) -> web.Response:

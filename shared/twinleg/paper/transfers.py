@@ -121,7 +121,7 @@ def withdraw(state: State, account: Account, action: Action) -> None:
     state.note_transfer(account, {"type": "withdraw", "usdc": usd(amount), "nonce": action["time"], "fee": fee})
 
 
-_SUB_ACCOUNT_SUFFIX = re.compile(r"(\d+(?:\.\d+)?)(?: subaccount:((?:0x)?[0-9a-fA-F]{40}))?")
+_SUB_ACCOUNT_SUFFIX = re.compile(r"([0-9]{1,18}(?:\.[0-9]+)?)(?: subaccount:((?:0x)?[0-9a-fA-F]{40}))?")
 
 
 def usd_class_transfer(state: State, account: Account, action: Action) -> None:
