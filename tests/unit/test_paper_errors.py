@@ -422,6 +422,12 @@ ACTIONS = {
         after(*(approve(f"0x{n:040x}", f"bot{n}") for n in range(1, 4)), approve()),
     ),
     "agent in use": Case("Extra agent already used.", after(approve(), approve(AGENT, "other"))),
+    "agent approved again": Case("Extra agent already used.", after(approve(), approve())),
+    "agent replaced, by switch": Case(
+        "User has pending agent removal",
+        after(approve(), approve(CAROL), approve(BOB, "next")),
+        {"agent_replacement_pends": True},
+    ),
     "agent used before": Case("Extra agent already used.", after(approve(), approve(CAROL), approve())),
     "agent with money": Case("Extra agent already used.", after(act(BOB, "noop"), approve(BOB))),
     "agent name": Case("Extra agent name must be between 1 and 16 characters long", approve(name="x" * 17)),

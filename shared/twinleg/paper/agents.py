@@ -41,34 +41,32 @@ def approve(state: State, account: Account, action: dict[str, Any]) -> None:
     address, raw = lower(action["agentAddress"]), action.get("agentName") or ""
     matched = _VALID_UNTIL.fullmatch(raw)
     name, until = (matched[1], int(matched[2])) if matched else (raw, state.now_ms + DEFAULT_MS)
-    if state.now_ms < account.agent_removal_until_ms:
-        raise Refused("User has pending agent removal")
     if raw and not 1 <= len(name) <= NAME_MAX:
         raise Refused("Extra agent name must be between 1 and 16 characters long")
     if not state.now_ms < until <= state.now_ms + LONGEST_MS:
         raise Refused("Agent valid_until already expired.")
+    if state.now_ms < account.agent_removal_until_ms:
+        raise Refused("User has pending agent removal")
     for agent in [a for a in state.agents.values() if a.master == account.address and not signs(state, a)]:
         _retire(state, agent)
     replaced = [agent for agent in of(state, account.address) if agent.name == name]
-    if address == ZERO_ADDRESS:
-        account.agent_removal_until_ms = state.now_ms + state.switches.agent_removal_ms if replaced else 0
-    else:
-        _check_free(state, address, replaced)
+    if address != ZERO_ADDRESS:
+        _check_free(state, address)
         _check_count(state, account, name, replaced)
     for agent in replaced:
-        if agent.address != address:
-            _retire(state, agent)
+        _retire(state, agent)
+    if replaced and (address == ZERO_ADDRESS or state.switches.agent_replacement_pends):
+        account.agent_removal_until_ms = state.now_ms + state.switches.agent_removal_ms
     if address != ZERO_ADDRESS:
         if state.retired_agents.pop(address, None) is not None:
             state.nonces.pop(address, None)
         state.agents[address] = Agent(address, account.address, name, until)
 
 
-def _check_free(state: State, address: str, replaced: list[Agent]) -> None:
-    """An address signs for one account only, and never again once it was pruned (but by a switch)."""
-    taken = address in state.agents and state.agents[address] not in replaced
+def _check_free(state: State, address: str) -> None:
+    """An address signs for one account only, is approved once, and never again once it was pruned (but by a switch)."""
     spent = address in state.retired_agents and state.switches.agent_address_reuse == "refuse"
-    if taken or spent or address in state.accounts:
+    if address in state.agents or spent or address in state.accounts:
         raise Refused("Extra agent already used.")
 
 

@@ -113,6 +113,8 @@ class Switches:
     """An order more aggressive than the oracle by more than this fraction is too far from it; 0: no such rule."""
     agent_removal_ms: int = 5_000
     """For this long after an agent was removed no other can be approved (4 to 5 s on testnet)."""
+    agent_replacement_pends: bool = False
+    """Whether the same holds after one was replaced (seen once on testnet)."""
     pruned_agent_answer: Literal["no_wallet", "must_deposit"] = "no_wallet"
     """What a key hears in those first seconds after it was replaced or removed (both were seen)."""
     agent_address_reuse: Literal["refuse", "prune"] = "refuse"

@@ -1,9 +1,7 @@
 """Moving USDC: between addresses, sub-accounts, the perpetuals side and the spot side, and out.
 
 Only USDC is held here. An account in a unified mode has one pool of it, kept on the perpetuals side and shown on the
-spot side. Texts of the real venue where they are known: ``Invalid send``, ``Invalid sub-account transfer from A to
-B``, ``Vault not registered``, ``Agent can only send asset to same user or their sub-accounts.``, ``Action disabled when
-unified account is active``; that of an empty purse (``Insufficient balance for withdrawal.``) is ours.
+spot side. The texts are the real venue's, as recorded or told by others.
 """
 
 from __future__ import annotations
