@@ -221,7 +221,7 @@ def test_time_rules_snapshot_and_candles(paper):
 
 
 def test_markets_that_cannot_be_traded(paper):
-    venue = Trader(paper, "reader").venue
+    venue = Trader(paper, "second reader").venue
     with pytest.raises(BadInput, match="delisted"):
         venue.rules("hyperliquid:SOL")
     with pytest.raises(Unavailable, match="SOL is delisted"):
