@@ -159,7 +159,7 @@ class Face:
             return web.Response(status=415, text=WRONG_TYPE)
         try:
             body = json.loads((await request.read()).decode(), parse_constant=_no_constant)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, web.RequestPayloadError):
             return web.Response(status=400, text=NOT_JSON)
         reply = self._venue.reply(request.path, body, request.remote or "")
         await self._sockets.settle()
