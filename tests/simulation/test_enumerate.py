@@ -95,6 +95,13 @@ def test_a_case_whose_process_ends_without_a_word_has_failed(monkeypatch: pytest
     assert all("ended without a word" in text for texts in total.failed.values() for text in texts)
 
 
+@pytest.mark.parametrize("same", [("any_step", "market"), ("any_step_limit", "limit_unfilled")], ids="-".join)
+def test_where_people_halt_at_any_step_the_run_is_else_one_of_an_execution(same: tuple[str, str]) -> None:
+    halt, execute = (staged(Case(group, name, "once")) for group, name in zip(("halt", "execute"), same, strict=True))
+    assert halt.lines == execute.lines
+    assert [step.sort for step in halt.steps] == [step.sort for step in execute.steps]
+
+
 def test_the_parts_of_an_enumeration_are_together_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enumerate_all, "SHARE", 2)
     whole = Choice("execute", ("reduce",), ("once",), ("request_lost", "throttled"), pairs=False, hidden=False)

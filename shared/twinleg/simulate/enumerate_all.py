@@ -45,6 +45,8 @@ class Choice:
     deliveries: tuple[str, ...] = tuple(DELIVERIES)
     kinds: tuple[str, ...] = ()
     pairs: bool = True
+    deaths: bool = True
+    """Whether, of the pairs, an answer is also followed by a death at a step off the order path."""
     singles: bool = True
     hidden: bool = True
     """Whether steps that only faults show are enumerated too."""
@@ -104,6 +106,7 @@ class Sum:
             "cases_by_kind": dict(part.cases),
             "cases_by_scene": dict(part.by_scene),
             "pairs": part.cases["pair"],
+            "deaths_off_the_path_in_pairs": self.choice.pairs and self.choice.deaths,
             "sorts_of_steps": {"seen": len(part.seen), "enumerated": len(part.enumerated)},
             "sorts_only_faults_show": {str(number): count for number, count in self.hidden.items()},
             "seen_and_not_enumerated": list(self.missed),
@@ -190,7 +193,7 @@ def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work], set[str]]:
     if choice.pairs and base.delivery == "once":
         path = [s for s in steps if s.on_order_path]
         firsts = [branch_at(s, f) for s in path for f in unlike_faults(s, stage.scene) if choice.allows(f)]
-        works += [Work(base, (first,), pairs=True, sort="pair", afresh=choice.afresh) for first in firsts]
+        works += [Work(base, (first,), (), True, choice.deaths, "pair", choice.afresh) for first in firsts]
     dies_at = {steps[branch.fault.step].sort for branch in branches if branch.fault.kind == CRASH}
     return part, works, dies_at
 
@@ -216,4 +219,5 @@ def _after(given: tuple[Choice, Case, Step]) -> list[Work]:
         step = probed(base).steps[step.number]  # what a node that lags would answer
     kinds = [kind for kind in kinds_at(step) if kind == CRASH or choice.allows(Fault(step.number, kind))]
     branches = tuple(branch_at(step, Fault(step.number, kind)) for kind in kinds)
-    return [Work(base, branches, tuple(stale_answers(base).items()), False, "after another", choice.afresh)]
+    stale = tuple(stale_answers(base).items())
+    return [Work(base, branches, stale, sort="after another", afresh=choice.afresh)]

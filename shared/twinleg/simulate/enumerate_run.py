@@ -304,6 +304,8 @@ class Work:
     """What stale reads of the base itself are answered, by step."""
     pairs: bool = False
     """Whether each of the faults is followed by every second one."""
+    deaths: bool = True
+    """Whether, of such pairs, an answer is also followed by a death off the order path."""
     sort: str = "single"
     afresh: bool = False
     """Whether every case is run from its beginning, instead of from where it parts from the base."""
@@ -316,7 +318,7 @@ def done(work: Work) -> Part:
         _run_branches(work, part)
         return part
     for branch in work.branches:
-        _pairs(work.base.with_fault(branch.fault), part, work.afresh)
+        _pairs(work, work.base.with_fault(branch.fault), part)
     return part
 
 
@@ -362,11 +364,14 @@ def unlike_faults(step: Step, scene: Scene) -> list[Fault]:
     ]
 
 
-def _pairs(first: Case, part: Part, afresh: bool) -> None:
-    """Every second fault on the order path after a first one, and, after an answer, a death at every step."""
+def _pairs(work: Work, first: Case, part: Part) -> None:
+    """Every second fault on the order path after a first one, and, after an answer, a death at every step.
+
+    Where people halt as a fault of its own, one of the two is that: without it, the run is one of ``execute``.
+    """
     stage = probed(first)
-    fault = first.faults[-1]
-    answered = stage.steps[fault.step].signed and fault.kind != CRASH
+    fault, halting = first.faults[-1], stage.scene.extra_kinds
+    answered = work.deaths and stage.steps[fault.step].signed and fault.kind != CRASH
     ends = stage.scene.watched[1] + PAIR_SECONDS
     branches = [
         branch_at(step, second)
@@ -374,10 +379,11 @@ def _pairs(first: Case, part: Part, afresh: bool) -> None:
         if step.second <= ends
         for second in unlike_faults(step, stage.scene)
         if step.on_order_path or (answered and second.kind == CRASH and step.function == "execute")
+        if not halting or fault.kind in halting or second.kind in halting
     ]
     if branches:
         stale = tuple(stale_answers(first).items())
-        _run_branches(Work(first, tuple(branches), stale, sort="pair", afresh=afresh), part)
+        _run_branches(Work(first, tuple(branches), stale, sort="pair", afresh=work.afresh), part)
 
 
 def branch_at(step: Step, fault: Fault) -> Branch:
