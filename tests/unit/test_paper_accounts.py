@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -431,3 +432,88 @@ def test_the_tape_has_each_candles_volume_and_every_fill_once():
     assert newest[0]["time"] == max(row["time"] for row in newest)
     bought = next(row for row in mine if row["users"][0] == ALICE)
     assert bought["side"] == "B"
+
+
+# Whatever is sent
+
+NUMBERS = ("0", "0.0", "1", "0.5", "1.1234567", "99999999", "1" + "0" * 39, "0." + "0" * 7 + "1", "123456789.12345678")
+INTEGERS = (0, 1, 5, 7, 1440, 10_080, 10**9, 2**63, 2**64 - 1)
+PEOPLE = (ALICE, BOB, CAROL, AGENT, "0x" + "00" * 20)
+TOKENS = ("USDC", "USDC:0x" + "6d" * 16, "PURR", "")
+SIDES = ("", "spot", "xyz")
+SENT: dict[str, dict[str, tuple[Any, ...]]] = {
+    "usdSend": {"destination": PEOPLE, "amount": NUMBERS},
+    "withdraw3": {"destination": PEOPLE, "amount": NUMBERS},
+    "spotSend": {"destination": PEOPLE, "amount": NUMBERS, "token": TOKENS},
+    "sendAsset": {
+        "destination": PEOPLE,
+        "sourceDex": SIDES,
+        "destinationDex": SIDES,
+        "token": TOKENS,
+        "amount": NUMBERS,
+        "fromSubAccount": ("", *PEOPLE, "SUB"),
+    },
+    "usdClassTransfer": {"amount": (*NUMBERS, "1 subaccount:SUB", "x"), "toPerp": (True, False)},
+    "userSetAbstraction": {"user": (*PEOPLE, "SUB"), "abstraction": ("disabled", "unifiedAccount", "x")},
+    "userDexAbstraction": {"user": PEOPLE, "enabled": (True, False)},
+    "approveAgent": {
+        "agentAddress": PEOPLE,
+        "agentName": ("", "bot", "x" * 17, "bot valid_until 99999999999999999999"),
+    },
+    "approveBuilderFee": {"builder": PEOPLE, "maxFeeRate": ("0.01%", "1000000000000000000000%", "0%", "", "x%")},
+    "subAccountTransfer": {"subAccountUser": (*PEOPLE, "SUB"), "isDeposit": (True, False), "usd": INTEGERS},
+    "subAccountSpotTransfer": {
+        "subAccountUser": (*PEOPLE, "SUB"),
+        "isDeposit": (True, False),
+        "token": TOKENS,
+        "amount": NUMBERS,
+    },
+    "subAccountModify": {"subAccountUser": ("SUB", BOB), "name": ("", "x" * 500)},
+    "createSubAccount": {"name": ("", "a")},
+    "vaultTransfer": {"vaultAddress": PEOPLE, "isDeposit": (True, False), "usd": INTEGERS},
+    "reserveRequestWeight": {"weight": INTEGERS, "destination": (None, *PEOPLE)},
+    "agentSetAbstraction": {"abstraction": ("i", "u", "p")},
+    "agentEnableDexAbstraction": {},
+    "scheduleCancel": {"time": (None, *INTEGERS)},
+    "updateLeverage": {"asset": (0, 1, 77), "isCross": (True, False), "leverage": INTEGERS},
+    "updateIsolatedMargin": {
+        "asset": (0, 77),
+        "isBuy": (True,),
+        "ntli": (*INTEGERS, -1, -(10**9), 10**400, -(10**400)),
+    },
+    "topUpIsolatedOnlyMargin": {"asset": (0, 77), "leverage": NUMBERS},
+    "twapCancel": {"a": (0, 77), "t": (3_156, *INTEGERS)},
+}
+
+
+def anything(draw: random.Random, sub: str) -> dict[str, Any]:
+    """An action of any kind with values of the right types, sensible or not."""
+    kind = draw.choice([*SENT, "twapOrder", "order"])
+    if kind == "twapOrder":
+        a, s, m = draw.choice((0, 77)), draw.choice(NUMBERS), draw.choice(INTEGERS)
+        flags = {name: draw.random() < 0.5 for name in "brt"}
+        return {"type": kind, "twap": {"a": a, "s": s, "m": m, **flags}}
+    if kind == "order":
+        price, size = draw.choice((*NUMBERS, "101000")), draw.choice((*NUMBERS, "0.02"))
+        sent = wire(draw.random() < 0.5, price, size, "Ioc", reduce_only=draw.random() < 0.3)
+        return {"type": kind, "orders": [sent], "grouping": draw.choice(("na", {"p": 2}))}
+    fields = {name: draw.choice(values) for name, values in SENT[kind].items()}
+    filled = {n: v.replace("SUB", sub) if type(v) is str else v for n, v in fields.items()}
+    return {"type": kind, **filled}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_is_sent_is_answered_and_no_money_appears(seed):
+    draw = random.Random(seed)
+    v, sub = with_sub_account(agent_removal_ms=0)
+    v.leverage(ALICE, 10, cross=False)
+    v.order(ALICE, True, 101_000, "0.05", "Ioc")
+    for _ in range(500):
+        action = anything(draw, sub)
+        answer = v.send(draw.choice((ALICE, BOB, AGENT)), action)
+        assert answer["status"] in ("ok", "err"), action
+        v.minutes(draw.choice((0, 0, 0, 0.2)))
+        assert v.balanced() and v.state.books.total() == 0, action
+    for user in (ALICE, BOB, sub):
+        assert v.state.accounts[user].spot >= 0
+        v.ask("clearinghouseState", user), v.ask("userNonFundingLedgerUpdates", user, startTime=0)

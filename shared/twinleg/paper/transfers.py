@@ -20,6 +20,8 @@ PERP, SPOT = "", "spot"
 WITHDRAWAL_FEE = Decimal(1)
 ACTIVATION_FEE = Decimal(1)
 """Of a spot transfer to an address that never was. Source: Hyperliquid docs, activation gas fee."""
+LARGEST = Decimal(10) ** 15
+"""No amount is larger: beyond it arithmetic would stop being exact."""
 USDC = re.compile(r"USDC(?::0x[0-9a-fA-F]{32})?")
 UNIFIED_REFUSAL = "Action disabled when unified account is active"
 
@@ -54,9 +56,13 @@ def lower(address: str) -> str:
 def _money(text: str) -> Decimal:
     """An amount of USDC; more than six decimals is an invalid send."""
     amount = Decimal(text)
-    if amount != rounded(amount, MICRO):
+    if not _is_usdc(amount):
         raise Refused("Invalid send")
     return amount
+
+
+def _is_usdc(amount: Decimal) -> bool:
+    return amount <= LARGEST and amount == rounded(amount, MICRO)
 
 
 def _check_usdc(token: str) -> None:
@@ -131,7 +137,7 @@ def usd_class_transfer(state: State, account: Account, action: Action) -> None:
         account = own_sub_account(state, account, lower(matched[2]))
     if account.abstraction in UNIFIED:
         raise Refused(UNIFIED_REFUSAL)
-    amount, to_perp = rounded(Decimal(matched[1]), MICRO), action["toPerp"]
+    amount, to_perp = rounded(min(Decimal(matched[1]), LARGEST), MICRO), action["toPerp"]
     source, target = (SPOT, PERP) if to_perp else (PERP, SPOT)
     _move(state, (account, source), (account, target), amount, "class transfer")
     state.note_transfer(account, {"type": "accountClassTransfer", "usdc": usd(amount), "toPerp": to_perp})
@@ -235,7 +241,7 @@ def sub_account_spot_transfer(state: State, account: Account, action: Action) ->
     source, target = (account, sub) if action["isDeposit"] else (sub, account)
     amount, side = Decimal(action["amount"]), _side(source, SPOT)
     held = free(state, source) if side == PERP else source.spot
-    if USDC.fullmatch(action["token"]) is None or amount != rounded(amount, MICRO) or not 0 < amount <= held:
+    if USDC.fullmatch(action["token"]) is None or not _is_usdc(amount) or not 0 < amount <= held:
         raise Refused(f"Invalid sub-account transfer from {source.address} to {target.address}")
     _move(state, (source, side), (target, _side(target, SPOT)), amount, "sub-account transfer")
     _note(state, (source, target), _spot_delta(source, target, amount, ZERO))

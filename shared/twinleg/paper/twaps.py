@@ -15,6 +15,7 @@ from typing import Any
 
 from twinleg.paper import desk
 from twinleg.paper.accounts import Account, Twap
+from twinleg.paper.checks import LARGEST
 from twinleg.paper.numbers import text, usd
 from twinleg.paper.orders import Order
 from twinleg.paper.state import State
@@ -54,7 +55,7 @@ def _formed(state: State, account: Account, wire: Json) -> Twap:
     if market is None:
         raise Untwappable(f"Invalid asset: {wire['a']}")
     size, minutes = Decimal(wire["s"]).normalize() + 0, wire["m"]
-    if size % market.listing.lot:
+    if size > LARGEST or size % market.listing.lot:
         raise Untwappable("Order has invalid size.")
     if not size:
         raise Untwappable("Order has zero size.")
