@@ -181,6 +181,19 @@ def test_money_moves_between_sides_sub_accounts_and_addresses_in_one_action():
     assert v.balanced() and v.state.books.total() == 0
 
 
+def test_a_sub_account_shares_its_masters_builders():
+    v, sub = with_sub_account()
+    send(v, destination=sub, amount="1000")
+    order = {"type": "order", "orders": [wire(True, 101_000, "0.01", "Ioc")], "grouping": "na"}
+    built = {**order, "builder": {"b": CAROL, "f": 10}}
+    assert v.send(ALICE, built, vaultAddress=sub)["response"] == "Builder fee has not been approved."
+    v.send(ALICE, {"type": "approveBuilderFee", "builder": CAROL, "maxFeeRate": "0.01%"})
+    assert v.send(ALICE, built, vaultAddress=sub)["status"] == "ok"
+    fill = v.ask("userFills", sub)[0]
+    assert D(fill["builderFee"]) == (D(fill["px"]) * D("0.01") / 10_000).quantize(D("0.000001"), "ROUND_DOWN")
+    assert v.ask("approvedBuilders", ALICE) == [CAROL]
+
+
 def test_an_agent_moves_money_within_its_master_only():
     v, sub = with_sub_account()
     v.send(ALICE, {"type": "approveAgent", "agentAddress": AGENT, "agentName": "bot"})

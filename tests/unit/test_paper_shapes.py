@@ -565,6 +565,21 @@ def test_an_agents_role_and_an_unknown_oid(lived):
     assert lived.ask("subAccounts", BOB) is None and lived.ask("subAccounts2", BOB) is None
 
 
+ODD = (None, True, 0, -1, 2**70, 1.5, "", "x", "0x" + "f" * 40, [], {}, "NOPE", ALICE.upper().replace("X", "x", 1))
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_odd_questions_get_a_status_and_never_break_the_venue(lived, kind):
+    body = body_of(lived, kind)
+    for name in (*body, "endTime", "dex", "aggregateByTime", "reversed", "nSigFigs", "mantissa"):
+        for value in ODD:
+            status, answer = lived.exchange.info({**body, name: value})
+            assert status in (200, 422, 500) and (status != 500 or answer is None), (name, value)
+    for name in ("coin", "interval", "startTime", "endTime") if kind == "candleSnapshot" else ():
+        for value in ODD:
+            assert lived.exchange.info({**body, "req": {**body["req"], name: value}})[0] in (200, 422, 500)
+
+
 # Answers of /exchange
 
 RESTING = {"resting": {"oid": INT, "cloid": Maybe(CLOID)}}
