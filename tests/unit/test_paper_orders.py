@@ -483,6 +483,12 @@ def test_a_trigger_that_cannot_be_is_refused(name):
     assert v.ask("historicalOrders", ALICE)[0]["status"] == "badTriggerPxRejected"
 
 
+def test_a_target_at_market_may_name_any_limit():
+    v = venue()
+    long_position(v)
+    assert "resting" in v.order(ALICE, False, 110_000, "0.02", target=102_000)
+
+
 def test_a_reduce_only_trigger_needs_something_to_reduce():
     text = "Reduce only order would increase position. asset=0"
     assert venue().order(ALICE, False, 89_000, "0.02", stop=99_000) == {"error": text}

@@ -139,11 +139,13 @@ def _expected_fill(market: Market, parent: Order) -> Decimal:
 
 
 def check_trigger(order: Order, reference: Decimal) -> None:
-    """A trigger must lie on the side of the price from which it can be reached, its limit beyond it."""
+    """A trigger must lie on the side of the price from which it can be reached, a stop's limit beyond it.
+
+    That of a target at market is not looked at: nothing says so, and the SDK's first example sent the other side.
+    """
     reached = reference >= order.trigger if order.fires_above else reference <= order.trigger
-    backwards = order.trigger_is_market and (
-        order.limit < order.trigger if order.is_buy else order.limit > order.trigger
-    )
+    is_market_stop = order.trigger_is_market and order.tpsl == "sl"
+    backwards = is_market_stop and (order.limit < order.trigger if order.is_buy else order.limit > order.trigger)
     if reached or backwards:
         raise Refusal("Invalid TP/SL price.", "badTriggerPxRejected")
 
