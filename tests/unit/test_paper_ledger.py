@@ -148,6 +148,9 @@ def test_when_the_candles_are_over_the_price_stands_until_more_are_given():
 # The ledger file
 
 
+HALF_AN_HOUR = {"a": 0, "b": True, "s": "0.02", "r": False, "m": 30, "t": True}
+
+
 def busy_venue(path):
     venue = Venue(options(ledger=path, switches=Switches(volume_gates=False)), no_wall)
     venue.deposit("0x" + "cc" * 20, D("12.5"))
@@ -157,6 +160,9 @@ def busy_venue(path):
         post(venue, order(wire(False, 90_000, "0.05", stop=99_900, cloid=cloid(2))), START_MS + 61_001),
         post(venue, {"type": "createSubAccount", "name": "hedge"}, START_MS + 61_002),
         post(venue, {"type": "updateLeverage", "asset": 0, "isCross": True, "leverage": 99}, START_MS + 61_003),
+        post(venue, {"type": "twapOrder", "twap": HALF_AN_HOUR}, START_MS + 61_010),
+        post(venue, {"type": "reserveRequestWeight", "weight": 20}, START_MS + 61_011),
+        post(venue, {"type": "agentSetAbstraction", "abstraction": "u"}, START_MS + 61_012),
     ]
     venue.add_faults({"kind": "partial_fill", "fraction": 0.5, "count": 1})
     replies.append(post(venue, order(wire(True, 101_000, "0.01", "Ioc", cloid=cloid(3))), START_MS + 61_004))
@@ -165,7 +171,7 @@ def busy_venue(path):
     venue.set_switches({"mark_gap": "0.0001"})
     venue.append_candles("BTC", [[START_MS + 60 * MINUTE, "100000", "100000", "99000", "99500", "7"]])
     venue.set_clock(START_MS + 10 * MINUTE)
-    assert [r.status for r in replies] == [200] * 5
+    assert [r.status for r in replies] == [200] * 8
     return venue
 
 
@@ -177,8 +183,10 @@ def test_a_venue_started_again_on_its_ledger_is_where_it_was(tmp_path):
     assert again.ledger() == before
     assert again.engine.state.now_ms == START_MS + 10 * MINUTE
     assert again.engine.state.switches.mark_gap == D("0.0001")
+    assert [twap["status"] for twap in before["twaps"]] == ["activated"]
     again.set_clock(START_MS + 61 * MINUTE)
     assert again.engine.state.markets["BTC"].price == 99_500
+    assert [twap["status"] for twap in again.ledger()["twaps"]] == ["finished"]
     again.close()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from twinleg.domain.errors import BadInput
-from twinleg.paper.accounts import Account
+from twinleg.paper import twaps
+from twinleg.paper.accounts import Account, Twap
 from twinleg.paper.numbers import ZERO, text
 from twinleg.paper.orders import Order
 from twinleg.paper.state import State
@@ -22,6 +23,7 @@ def dump(state: State) -> dict[str, Any]:
         ],
         "fills": state.fills,
         "orders": [_order(order) for order in state.orders.values()],
+        "twaps": [_twap(twap) for account in state.accounts.values() for twap in account.twaps.values()],
         "funding": state.fundings,
         "liquidations": state.liquidations,
         "transfers": [{"user": a.address, **line} for a in state.accounts.values() for line in a.transfers],
@@ -70,6 +72,7 @@ def _account(state: State, account: Account) -> dict[str, Any]:
         "equity": text(account.cash() + pnl),
         "volume": text(account.volume),
         "requests": account.requests,
+        "reserved_requests": account.reserved_requests,
         "master": account.master,
         "abstraction": account.abstraction,
         "positions": {
@@ -84,6 +87,10 @@ def _account(state: State, account: Account) -> dict[str, Any]:
             for coin, p in account.positions.items()
         },
     }
+
+
+def _twap(twap: Twap) -> dict[str, Any]:
+    return {"twapId": twap.ident, "status": twap.status or "activated", "next_ms": twap.next_ms, **twaps.shown(twap)}
 
 
 def _order(order: Order) -> dict[str, Any]:
