@@ -540,6 +540,8 @@ BAD_SWITCHES = {
     "bool": ({"volume_gates": 1}, "volume_gates must be true or false, was 1"),
     "int": ({"order_memory": "9"}, "order_memory must be an integer, was '9'"),
     "decimal": ({"mark_gap": "x"}, "mark_gap must be a decimal number, was 'x'"),
+    "text": ({"isolated_only": 5}, "isolated_only must be text, was 5"),
+    "number": ({"fee_decimals": 7}, "fee_decimals must be one of 6, 8, was 7"),
 }
 
 
@@ -548,6 +550,13 @@ def test_a_wrong_switch_is_named_with_its_value(name):
     values, text = BAD_SWITCHES[name]
     with pytest.raises(BadInput, match=text.replace("(", r"\(")):
         Switches().changed(values)
+
+
+def test_a_switch_that_names_a_coin_without_a_market_changes_nothing():
+    v = Bench({"BTC": flat(100)})
+    with pytest.raises(BadInput, match="strict_isolated: 'DOGGO' has no market here; there are BTC"):
+        v.exchange.set_switches({"strict_isolated": "BTC, DOGGO", "mark_gap": "0.5"})
+    assert v.state.switches == Switches() and not v.state.markets["BTC"].only_isolated
 
 
 def test_switches_survive_their_own_json():

@@ -244,8 +244,7 @@ class Exchange:
 
     def set_switches(self, values: Mapping[str, object]) -> None:
         """Turn switches while running."""
-        self.state.switches = self.state.switches.changed(values)
-        self.state.apply_switches()
+        self.state.apply_switches(self.state.switches.changed(values))
         for market in self.state.markets.values():
             market.remark(self.state.switches)
 

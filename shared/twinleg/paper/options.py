@@ -99,7 +99,7 @@ class Switches:
     """How a funding payment is brought to the 6 decimals of USDC."""
     entry_price_rounding: Literal["half_even", "down"] = "down"
     """How ``entryPx`` is brought to the coin's price decimals (the exact entry value is kept beside it)."""
-    fee_decimals: int = 6
+    fee_decimals: Literal[6, 8] = 6
     """Fees are truncated to this many decimals (6 was measured; older answers show 8)."""
     withdrawable_less_resting: bool = True
     """Whether what resting orders reserve cannot be withdrawn (2 of 10 sampled real accounts are not explained)."""

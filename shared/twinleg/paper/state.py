@@ -45,7 +45,7 @@ class State:
         for coin, rates in options.funding_rates.items():
             if coin in self.markets:
                 self.markets[coin].know_funding(rates)
-        self.apply_switches()
+        self.apply_switches(options.switches)
         self.by_asset = {market.listing.asset: market for market in self.markets.values()}
         self.accounts: dict[str, Account] = {}
         self.agents: dict[str, Agent] = {}
@@ -73,15 +73,21 @@ class State:
         self.late: list[tuple[int, int, dict[str, Any], str]] = []
         """Requests held back on their way: (arrival ms, sequence, body, signer), a heap."""
 
-    def apply_switches(self) -> None:
-        """Bring the markets in line with the switches that concern them."""
-        strict, isolated = (
-            set(text.split(",")) for text in (self.switches.strict_isolated, self.switches.isolated_only)
-        )
+    def apply_switches(self, switches: Switches) -> None:
+        """Take these switches, and bring the markets in line; BadInput when one names a coin that has no market."""
+        strict, isolated = (self._coins(switches, name) for name in ("strict_isolated", "isolated_only"))
+        self.switches = switches
         for coin, market in self.markets.items():
             listing = market.listing
             market.strict_isolated = listing.strict_isolated or coin in strict
             market.only_isolated = listing.rules.only_isolated or market.strict_isolated or coin in isolated
+
+    def _coins(self, switches: Switches, name: str) -> set[str]:
+        named = {coin.strip() for coin in getattr(switches, name).split(",") if coin.strip()}
+        unknown = sorted(named - set(self.markets))
+        if unknown:
+            raise BadInput(f"switches: {name}: {unknown[0]!r} has no market here; there are {', '.join(self.markets)}")
+        return named
 
     def new_hash(self) -> str:
         """A 32-byte transaction hash, from the seed and a counter."""
