@@ -57,6 +57,8 @@ def clearinghouse(state: State, account: Account) -> Json:
 
 
 def _as_printed(account: Account, markets: Mapping[str, Market], cross: CrossMargin) -> CrossMargin:
+    if not cross.notional:
+        return cross
     used = maintenance = ZERO
     for coin, position in account.positions.items():
         if position.is_cross:
