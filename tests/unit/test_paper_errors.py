@@ -16,7 +16,8 @@ import pytest
 from eth_account import Account
 from hyperliquid.utils import signing
 
-from twinleg.paper.options import BookShape, Switches, VenueOptions
+from twinleg.paper import limits
+from twinleg.paper.options import Switches, VenueOptions
 from twinleg.paper.server import serve_in_thread
 
 
@@ -121,7 +122,6 @@ def over_budget(v: Any) -> Any:
 
 
 FIVE = [wire(True, 99_000 - n, "0.001") for n in range(5)]
-THIN = BookShape(level_usd=D(2_000), levels=1)
 
 five_times_200 = [
     lambda v, first=90_000 + 200 * part: v.orders(ALICE, *(wire(True, first + n, "0.0002") for n in range(200)))
@@ -658,6 +658,14 @@ HTTP = {
     "significant figures with a point": ("/info", {"type": "l2Book", "coin": "BTC", "nSigFigs": 3.0}, {}, BROKEN),
     "bad mantissa": ("/info", {"type": "l2Book", "coin": "BTC", "nSigFigs": 3, "mantissa": 2}, {}, BROKEN),
     "unknown coin of a book": ("/info", {"type": "l2Book", "coin": "NOPE"}, {}, (200, "null")),
+    "listed coin without candles": (
+        "/info",
+        {"type": "candleSnapshot", "req": {"coin": "MATIC", "interval": "1m", "startTime": 0, "endTime": 1}},
+        {},
+        (200, "[]"),
+    ),
+    "funding of a spot pair": ("/info", {"type": "fundingHistory", "coin": "@1", "startTime": 0}, {}, (200, "[]")),
+    "trades of a spot pair": ("/info", {"type": "recentTrades", "coin": "PURR/USDC"}, {}, (200, "[]")),
     "unknown coin of candles": (
         "/info",
         {"type": "candleSnapshot", "req": {"coin": "NOPE", "interval": "1m", "startTime": 0, "endTime": 1}},
@@ -730,3 +738,38 @@ def test_too_much_weight_is_429_null():
         assert asked[-1] == (429, "null") and {status for status, _ in asked[:-1]} == {200}
     finally:
         running.stop()
+
+
+WEIGHTS = {
+    "light": ("/info", {"type": "allMids"}, 0, 2),
+    "role": ("/info", {"type": "userRole"}, 0, 60),
+    "any other": ("/info", {"type": "meta"}, 0, 20),
+    "by twenty rows": ("/info", {"type": "userFills"}, 45, 22),
+    "the ledger too": ("/info", {"type": "userNonFundingLedgerUpdates"}, 20, 21),
+    "trades": ("/info", {"type": "recentTrades"}, 10, 20),
+    "by sixty candles": ("/info", {"type": "candleSnapshot"}, 600, 30),
+    "one order": ("/exchange", {"action": {"type": "order", "orders": [1]}}, 0, 1),
+    "a batch": ("/exchange", {"action": {"type": "cancel", "cancels": [1] * 85}}, 0, 3),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_requests_weigh_what_the_documents_say(name):
+    path, body, rows, expected = WEIGHTS[name]
+    extra = limits.answer_weight(body, json.dumps([0] * rows)) if path == "/info" else 0
+    assert limits.weight(path, body) + extra == expected
+
+
+CAPS = {"BTC": 15_000_000, "SOL": 5_000_000, "DOGE": 2_000_000, "APE": 500_000}
+
+
+@pytest.mark.parametrize("coin", CAPS)
+def test_the_largest_order_follows_the_coins_leverage(coin):
+    v = Bench({coin: flat(10, 3)}, equity=D(10) ** 9)
+    market = v.state.markets[coin]
+    size = (D(CAPS[coin]) / 10 + 100).quantize(market.listing.lot)
+    sent = {**wire(True, "10", size, "Ioc"), "a": market.listing.asset}
+    assert v.orders(ALICE, sent) == [{"error": f"Order value too large. Max is ${CAPS[coin]}."}]
+    ten = {**wire(True, "10", 10 * size), "a": market.listing.asset}
+    assert v.orders(ALICE, ten) == [{"error": f"Order value too large. Max is ${10 * CAPS[coin]}."}]
+    assert v.ask("maxMarketOrderNtls") == [[market.listing.max_leverage, f"{CAPS[coin]}.0"]]
