@@ -434,6 +434,7 @@ def test_constant_answers():
     assert v.ask("exchangeStatus") == {"time": v.state.now_ms, "specialStatuses": None}
     assert v.ask("orderStatus", ALICE, oid=5) == {"status": "unknownOid"}
     assert v.ask("l2Book", coin="NOPE") is None
+    assert [v.ask("l2Book", coin=coin)["levels"] for coin in ("MATIC", "@1")] == [[[], []], [[], []]]
     assert v.ask("userRateLimit", ALICE) == {
         "cumVlm": "0.0",
         "nRequestsUsed": 0,

@@ -27,6 +27,9 @@ class MarketInfo:
         self._state = state
         self._meta = meta_answer(frozenset(state.markets), whole=state.options.lists_all)
         self._rows: dict[tuple[str, str], CandleRows] = {}
+        listed = {row["name"] for row in (*self._meta["universe"], *SPOT_META["universe"])}
+        self._quiet = frozenset(listed - set(state.markets))
+        """What is listed and does not trade here: delisted coins and spot pairs have an empty book and no history."""
 
     @property
     def meta(self) -> Json:
@@ -44,6 +47,10 @@ class MarketInfo:
         if market is None:
             raise Broken
         return market
+
+    def _traded(self, coin: Json) -> Market | None:
+        """The market of a coin; None for one that is listed and does not trade here."""
+        return None if type(coin) is str and coin in self._quiet else self.market(coin)
 
     def meta_and_contexts(self, _: Body) -> Json:
         contexts = []
@@ -76,7 +83,9 @@ class MarketInfo:
         return None if bid is None or ask is None else (bid + ask) / 2
 
     def recent_trades(self, body: Body) -> Json:
-        market = self.market(body.get("coin"))
+        market = self._traded(body.get("coin"))
+        if market is None:
+            return []
         return recent_trades(self._state, market.coin)
 
     def predicted_fundings(self, _: Body) -> Json:
@@ -124,7 +133,8 @@ class MarketInfo:
         if digits not in (None, 2, 3, 4, 5) or (mantissa is not None and (digits != 5 or mantissa not in (1, 2, 5))):
             raise Broken
         if market is None:
-            return None
+            empty = {"coin": coin, "time": self._state.now_ms, "levels": [[], []]}
+            return empty if coin in self._quiet else None
         sides = [
             [
                 {"px": text(price), "sz": text(size), "n": n}
@@ -138,8 +148,10 @@ class MarketInfo:
         request = body.get("req")
         if type(request) is not dict or request.get("interval") not in INTERVALS:
             raise Unreadable
-        market = self.market(request.get("coin"))
         start, end = time_of(request, "startTime"), time_of(request, "endTime", FAR)
+        market = self._traded(request.get("coin"))
+        if market is None:
+            return []
         key = (market.coin, request["interval"])
         rows = self._rows.get(key)
         if rows is None:
@@ -147,8 +159,10 @@ class MarketInfo:
         return rows.between(start, end, self._state.now_ms)
 
     def funding_history(self, body: Body) -> Json:
-        market = self.market(body.get("coin"))
         start, end = time_of(body, "startTime"), time_of(body, "endTime", FAR)
+        market = self._traded(body.get("coin"))
+        if market is None:
+            return []
         out = [
             {"coin": market.coin, "fundingRate": text(rate), "premium": text(premium), "time": at + STAMP_LATENESS_MS}
             for at, rate, premium in market.funding
@@ -192,6 +206,7 @@ def _grouped(
 
 
 _PURR_ID = "0xc1fb593aeffbeb02f85e0308e9956a90"
+_HFUN_ID = "0xbaf265ef389da684513d98d68edf4eae"
 _USDC_ID = "0x6d1e7cde53ba9467b783cb7c530ce054"
 
 
@@ -210,21 +225,29 @@ def _token(name: str, size: int, wei: int, index: int, ident: str) -> Json:
 
 
 SPOT_META: Json = {
-    "universe": [{"tokens": [1, 0], "name": "PURR/USDC", "index": 0, "isCanonical": True}],
-    "tokens": [_token("USDC", 8, 8, 0, _USDC_ID), _token("PURR", 0, 5, 1, _PURR_ID)],
+    "universe": [
+        {"tokens": [1, 0], "name": "PURR/USDC", "index": 0, "isCanonical": True},
+        {"tokens": [2, 0], "name": "@1", "index": 1, "isCanonical": False},
+    ],
+    "tokens": [
+        _token("USDC", 8, 8, 0, _USDC_ID),
+        _token("PURR", 0, 5, 1, _PURR_ID),
+        {**_token("HFUN", 2, 8, 2, _HFUN_ID), "isCanonical": False},
+    ],
 }
-"""One spot pair, listed so that clients start; spot does not trade here."""
+"""Two spot pairs, the ones that clients' examples name, listed so that clients start; spot does not trade here."""
 SPOT_CONTEXTS: Json = [
     {
-        "prevDayPx": "0.2",
+        "prevDayPx": price,
         "dayNtlVlm": "0.0",
-        "markPx": "0.2",
+        "markPx": price,
         "midPx": None,
         "circulatingSupply": "0.0",
-        "coin": "PURR/USDC",
+        "coin": pair["name"],
         "totalSupply": "0.0",
         "dayBaseVlm": "0.0",
     }
+    for pair, price in zip(SPOT_META["universe"], ("0.2", "20.0"), strict=True)
 ]
 DELISTED_CONTEXT: Json = {
     "funding": "0.0",
