@@ -20,7 +20,7 @@ from twinleg.domain import orders as domain
 from twinleg.domain.markets import MarginTier, MarketRules
 from twinleg.domain.orders import AccountState
 from twinleg.paper.accounts import Position, cross_margin, isolated_margin
-from twinleg.paper.numbers import NANO8, rounded, text
+from twinleg.paper.numbers import NANO8, rounded, text, truncated
 from twinleg.paper.statements import clearinghouse
 from twinleg.risk.own_figures import OwnFigures, own_figures
 
@@ -121,9 +121,7 @@ def test_ours_is_the_paper_venues_to_the_last_printed_digit(held: Any, cash: D, 
     ratios = [cross.value / cross.maintenance] if cross.maintenance else []
     for coin, kept in account.positions.items():
         if not kept.is_cross:
-            market = state.markets[coin]
-            maintenance = market.listing.maintenance(abs(kept.size) * market.mark)
-            ratios.append(isolated_margin(kept, market.mark) / maintenance)
+            ratios.append(isolated_margin(kept, state.markets[coin].mark) / maintained(state, account, coin))
     ratio = min(ratios)
     printed_to = D("0.00001") * max(D(1), abs(ratio))  # equity and maintenance have 6 decimals
     assert ours.margin_ratio is not None and abs(ours.margin_ratio - ratio) < printed_to
@@ -131,18 +129,27 @@ def test_ours_is_the_paper_venues_to_the_last_printed_digit(held: Any, cash: D, 
 
 
 def exactly(state: Any, account: Any, coin: str) -> D | None:
-    """Our formula on the venue's own numbers, before anything is printed."""
+    """Our formula on the venue's own numbers: what is to be maintained it cuts off at the sixth decimal."""
     from twinleg.domain.orders import Side
     from twinleg.risk.margin import liquidation_price
 
+    def kept(name: str) -> D:
+        return maintained(state, account, name)
+
     market, position = state.markets[coin], account.positions[coin]
+    cut_off = kept(coin) - truncated(kept(coin))
     if position.is_cross:
-        cross = cross_margin(account, state.markets)
-        equity = cross.value - cross.maintenance + market.listing.maintenance(abs(position.size) * market.mark)
+        others = [name for name, one in account.positions.items() if one.is_cross and name != coin]
+        equity = cross_margin(account, state.markets).value - sum(truncated(kept(name)) for name in others)
     else:
-        equity = isolated_margin(position, market.mark)
+        equity = truncated(isolated_margin(position, market.mark))
     side = Side.BUY if position.size > 0 else Side.SELL
-    return liquidation_price(market.mark, side, abs(position.size), equity, market.listing.rules)
+    return liquidation_price(market.mark, side, abs(position.size), equity + cut_off, market.listing.rules)
+
+
+def maintained(state: Any, account: Any, coin: str) -> D:
+    market = state.markets[coin]
+    return market.listing.maintenance(abs(account.positions[coin].size) * market.mark)
 
 
 # -- recorded accounts ---------------------------------------------------------------------------
