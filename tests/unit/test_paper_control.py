@@ -101,6 +101,8 @@ REFUSED = {
     "balance": ("POST", "/balance", {"address": USER, "usd": -1}, 400, "usd must be >= 0, was -1"),
     "withdraw": ("POST", "/withdraw", {"address": USER, "usd": 1}, 400, "usd must be at most the balance 0.0, was 1"),
     "switch": ("POST", "/switches", {"moon": 1}, 400, "'moon' is not a switch"),
+    "wide switch": ("POST", "/switches", {"mark_gap": "1e400"}, 400, "mark_gap must lie between -0.9 and 9"),
+    "no memory": ("POST", "/switches", {"order_memory": 0}, 400, "order_memory must lie between 1 and 1000000, was 0"),
     "coin": ("POST", "/candles", {"coin": "DOGGO", "candles": []}, 400, "coin must be one of BTC, was 'DOGGO'"),
     "funding coin": ("POST", "/funding", {"coin": "X", "rates": []}, 400, "coin must be one of BTC, was 'X'"),
     "rate": ("POST", "/funding", {"coin": "BTC", "rates": [[1]]}, 400, "rates[0] must be [ts_ms, rate], was [1]"),

@@ -208,11 +208,33 @@ def _typed(name: str, value: object, hint: object) -> object:
             raise BadInput(f"switches: {name} must be one of {', '.join(map(str, choices))}, was {value!r}")
         return value
     if hint is Decimal:
-        return decimal_of(str(value) if isinstance(value, float) else value, f"switches: {name}")
+        number = decimal_of(str(value) if isinstance(value, float) else value, f"switches: {name}")
+        return _bounded(name, number)
     expected: type = hint if isinstance(hint, type) else int
     if type(value) is not expected:
         raise BadInput(f"switches: {name} must be {_EXPECTED[expected]}, was {value!r}")
+    return _bounded(name, value) if expected is int else value
+
+
+def _bounded(name: str, value: Any) -> Any:
+    least, most = _BOUNDS.get(name, (0, 10**12))
+    if not Decimal(least) <= value <= Decimal(most):
+        raise BadInput(f"switches: {name} must lie between {least} and {most}, was {value}")
     return value
+
+
+_BOUNDS: dict[str, tuple[int | str, int | str]] = {
+    "price_band": ("0.01", "100"),
+    "trigger_slippage": (0, "0.99"),
+    "mark_gap": ("-0.9", "9"),
+    "taker_fee_rate": (0, "0.1"),
+    "maker_fee_rate": ("-0.1", "0.1"),
+    "fee_decimals": (0, 12),
+    "batch_max": (1, 10_000),
+    "order_memory": (1, 1_000_000),
+    "nonce_window_margin_ms": (0, 86_400_000),
+}
+"""Least and most of the switches that have their own; beyond them the arithmetic, or the venue, would stop."""
 
 
 _EXPECTED = {bool: "true or false", int: "an integer", str: "text"}
