@@ -519,6 +519,26 @@ def test_of_several_orders_those_that_the_venue_does_not_know_were_refused(desk:
     assert [found.ack(o.client_order_id).state for o in wide.orders] == [AckState.FILLED, AckState.REJECTED]
 
 
+@pytest.mark.parametrize("blind_seconds", [0.4, 60])
+def test_an_entry_is_not_refused_because_a_node_that_lags_knows_its_stop_alone(
+    desk: Desk, blind_seconds: float
+) -> None:
+    bracket = entry(order(1), order(2, size=D("0.02")))
+    until, hidden = START + timedelta(seconds=blind_seconds), unlisted(bracket.orders[0].client_order_id)
+    desk.line.altered = lambda asked: hidden(asked) if desk.clock.now() < until else None
+    desk.fault(UNHEARD)
+    id = desk.write(bracket)
+    if blind_seconds > 1.5:
+        with pytest.raises(OutcomeUnknown, match="no verdict yet"):
+            desk.path.outcome(id)
+        desk.expire(id)
+        with pytest.raises(OutcomeUnknown, match="left a trace"):
+            desk.process().outcome(id)
+        desk.clock.advance_to(until)
+    found = desk.process().outcome(id)
+    assert [found.ack(o.client_order_id).state for o in bracket.orders] == [AckState.FILLED, AckState.FILLED]
+
+
 @pytest.mark.parametrize(("appears", "state", "waited"), [(0, "resting", 0), (4, "resting", 5), (6, "canceled", 5)])
 def test_a_status_that_nobody_knows_is_decided_by_the_resting_orders(
     desk: Desk, appears: int, state: str, waited: int

@@ -344,9 +344,12 @@ class OrderPath:
         return record
 
     def _acks(self, record: ActionRecord) -> tuple[OrderAck, ...] | None:
-        """The orders' acknowledgements from what the venue says of them; None when it knows none of them."""
-        reports = [order_report(self._engine, record.account, id) for id in record.client_order_ids]
-        if all(report is None for report in reports):
+        """The orders' acknowledgements from what the venue says of them; None when it knows none of them.
+
+        An entry that it does not know while it knows the entry's stop was asked of a node that lags: no verdict.
+        """
+        reports = self._reports(record)
+        if all(report is None for report in reports) or (record.adds_exposure and reports[0] is None):
             return None
         return tuple(
             OrderAck(state=r.state, order_id=r.order_id, reason=r.status)
@@ -355,13 +358,16 @@ class OrderPath:
             for r in reports
         )
 
+    def _reports(self, record: ActionRecord) -> list[OrderReport | None]:
+        return [order_report(self._engine, record.account, id) for id in record.client_order_ids]
+
     def _final_read(self, record: ActionRecord, venue: Venue) -> ActionRecord:
         """By the venue's time in the very answer that says what is held: another node may lag behind."""
         for reading in range(2):
             state = venue.account(record.account)
             if record.expires_at is None or state.at < record.expires_at + FINAL_MARGIN:
                 raise OutcomeUnknown(f"action {record.id} ({record.summary}) has no verdict yet")
-            if self._acks(record) is not None or self._traces(record, venue, state):
+            if any(self._reports(record)) or self._traces(record, venue, state):
                 raise OutcomeUnknown(f"action {record.id} left a trace that was not there before; look again")
             if reading == 0:
                 self._engine.clock.sleep(BETWEEN_FINAL_READS_SECONDS)
