@@ -298,6 +298,14 @@ def test_modify_gives_a_new_oid_and_keeps_the_cloid():
     assert answer == {"status": "err", "response": "Cannot modify canceled or filled order"}
 
 
+def test_a_cloid_that_its_replacement_left_out_still_finds_the_old_order():
+    v = venue()
+    old = oid_of(v.order(ALICE, True, 99_000, "0.01", cloid=cloid(7)))
+    v.send(ALICE, {"type": "batchModify", "modifies": [{"oid": cloid(7), "order": wire(True, 98_000, "0.01")}]})
+    found = v.ask("orderStatus", ALICE, oid=cloid(7))["order"]
+    assert (found["order"]["oid"], found["status"]) == (old, "canceled")
+
+
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_refused_modify_leaves_the_old_order_as_the_switch_says(keeps):
     v = venue(modify_keeps_old_when_rejected=keeps)

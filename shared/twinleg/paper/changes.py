@@ -64,6 +64,8 @@ def modify(
         return status
     if not failed:
         _take_over(old, order)
+    if old.cloid is not None:
+        account.cloids.setdefault(old.cloid, old)
     matching.finish(state, old, "canceled")
     return status
 
