@@ -12,6 +12,7 @@ from eth_account import Account
 from hyperliquid.exchange import Exchange
 from hyperliquid.info import Info
 from hyperliquid.utils.error import ClientError, ServerError
+from hyperliquid.utils.signing import get_timestamp_ms
 from hyperliquid.utils.types import Cloid
 
 from twinleg.adapters.local.clocks import SystemClock
@@ -187,6 +188,16 @@ def test_nonces_expiry_noop_and_the_dead_man_switch(venue, sdk, info, wallet):
     assert sdk.schedule_cancel(now_ms + 60_000)["status"] == "ok"
     control(venue, "/_sim/clock", {"now_ms": now_ms + 60_000})
     assert info.open_orders(wallet.address) == []
+
+
+def test_who_signs_for_the_main_network_is_told_so_with_open_accounts_too(venue, monkeypatch):
+    monkeypatch.setattr("hyperliquid.exchange.MAINNET_API_URL", venue.url)
+    sender, trader = (Exchange(Account.create(), venue.url, timeout=5) for _ in range(2))
+    assert "different signature" in sender.usd_transfer(1, trader.wallet.address)["response"]
+    assert trader.noop(get_timestamp_ms())["status"] == "ok"
+    for exchange in (sender, trader):
+        answer = exchange.market_open("BTC", True, 0.01)
+        assert answer["status"] == "err" and answer["response"].endswith("does not exist.")
 
 
 def test_orders_go_in_and_out_in_bulk(sdk, info, wallet):

@@ -125,6 +125,7 @@ class Exchange:
         state = self.state
         chain = "Mainnet" if state.switches.network == "mainnet" else "Testnet"
         if action["hyperliquidChain"] != chain:
+            state.strangers.add(signer)
             raise Denied("Mainnet and testnet require different signature.")
         if action.get("nonce", action.get("time")) != body["nonce"]:
             raise Denied("Nonce mismatch.")
@@ -159,11 +160,21 @@ class Exchange:
         return None
 
     def _signed_for_other_network(self, body: Json) -> bool:
-        """Whether a request from an unknown address was signed for the other network by a known one."""
+        """Whether a request from an unknown address was signed for the other network.
+
+        It was when that network's reading of it gives an address known here, or one that it gave before: read for the
+        wrong network, every signature is from another address that nobody has.
+        """
         if "signature" not in body:
             return False
-        other = recover(body, self.state.switches.network != "mainnet")
-        return other is not None and (other in self.state.accounts or other in self.state.agents)
+        state = self.state
+        other = recover(body, state.switches.network != "mainnet")
+        if other is None:
+            return False
+        known = other in state.accounts or other in state.agents or other in state.strangers
+        if state.options.open_accounts:
+            state.strangers.add(other)
+        return known
 
     # Time
 

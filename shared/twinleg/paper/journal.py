@@ -24,7 +24,7 @@ from twinleg.domain.errors import BadInput
 from twinleg.paper.options import BookShape, VenueOptions
 from twinleg.paper.path import POINTS_MIN
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a change of the rules would replay an old ledger to another result."""
 
 Json = Any

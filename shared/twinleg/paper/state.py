@@ -55,6 +55,8 @@ class State:
         """Agent addresses once registered, and their former master."""
         self.retired_ms: dict[str, int] = {}
         """When each of them ceased to be one."""
+        self.strangers: set[str] = set()
+        """Addresses that signed for the other network, or would have: what that network reads in new signatures."""
         self.nonces: dict[str, Nonces] = {}
         self.books = Books()
         self.orders: dict[int, Order] = {}
