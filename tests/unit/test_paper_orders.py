@@ -131,6 +131,7 @@ def test_a_position_beyond_its_margin_tier_is_refused():
 
 def test_after_an_upgrade_only_post_only_orders_pass():
     v = venue(post_only_mode=True)
+    assert v.ask("exchangeStatus")["specialStatuses"] == ["postOnly"]
     text = "Only post-only orders allowed immediately after network upgrade asset=0"
     assert v.order(ALICE, True, 99_000, "0.01") == {"error": text}
     assert "resting" in v.order(ALICE, True, 99_000, "0.01", "Alo")

@@ -54,7 +54,7 @@ class Info:
             "fundingHistory": markets.funding_history,
             "userFunding": self._user_funding,
             "userNonFundingLedgerUpdates": self._transfers,
-            "exchangeStatus": lambda _: {"time": self._state.now_ms, "specialStatuses": None},
+            "exchangeStatus": self._status,
             "userRateLimit": self._rate_limit,
             "userFees": lambda body: fee_statement(self._state, self._account(body)),
             "userRole": self._role,
@@ -125,6 +125,11 @@ class Info:
         if state.options.open_accounts and not key:
             unseen.balance = state.options.equity
         return unseen
+
+    def _status(self, _: Body) -> Json:
+        """Nothing special, but in the time after an upgrade: what the venue writes there nobody has published."""
+        special = ["postOnly"] if self._state.switches.post_only_mode else None
+        return {"time": self._state.now_ms, "specialStatuses": special}
 
     # Accounts
 
