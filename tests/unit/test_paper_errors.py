@@ -6,6 +6,7 @@ import http.client
 import importlib.util
 import json
 import re
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -701,6 +702,20 @@ HTTP = {
 def test_the_http_layer_answers(server, name):
     path, body, how, expected = HTTP[name]
     assert call(server, path, body, **how) == expected
+
+
+def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(server):
+    body = b'{"type": "perpDexs"}'
+    head = (
+        "POST /info HTTP/1.1\r\nHost: venue\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    )
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as line, line.makefile("rb") as heard:
+        line.sendall(head.encode())
+        assert heard.readline() == b"HTTP/1.1 100 Continue\r\n"
+        line.sendall(body)
+        assert heard.read().endswith(b"[null]")
 
 
 def test_unknown_fields_inside_an_order_or_the_signature_trailing_zeros_and_bare_addresses_are_accepted(server):

@@ -157,6 +157,8 @@ class Face:
     async def _face(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.content_type != "application/json":
             return web.Response(status=415, text=WRONG_TYPE)
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             body = json.loads((await request.read()).decode(), parse_constant=_no_constant)
         except (ValueError, RecursionError, web.RequestPayloadError):
