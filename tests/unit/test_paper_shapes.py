@@ -487,6 +487,7 @@ def lived():
     sent = {"sourceDex": "", "destinationDex": "spot", "token": "USDC", "fromSubAccount": ""}
     v.send(ALICE, {"type": "sendAsset", "destination": BOB, "amount": "1.25", **sent})
     v.send(ALICE, {"type": "withdraw3", "destination": ALICE, "amount": "20"})
+    v.exchange.deposit(ALICE, D(-1))
     v.leverage(ALICE, 10, cross=False, coin="ETH")
     built = {"b": CAROL, "f": 10}
     entry = wire(True, 101_000, "0.0512", "Ioc", cloid=cloid(1))

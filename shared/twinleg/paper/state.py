@@ -121,9 +121,10 @@ class State:
     def deposit(self, account: Account, amount: Decimal) -> None:
         """USDC arrives from outside (a negative amount leaves)."""
         account.balance += amount
-        self.books.post(WORLD, account.address, amount, "deposit" if amount > 0 else "withdraw")
         kind = "deposit" if amount > 0 else "withdraw"
-        self.note_transfer(account, {"type": kind, "usdc": usd(abs(amount))})
+        self.books.post(WORLD, account.address, amount, kind)
+        more = {} if amount > 0 else {"nonce": self.now_ms, "fee": "0.0"}
+        self.note_transfer(account, {"type": kind, "usdc": usd(abs(amount)), **more})
 
     def note_transfer(self, account: Account, delta: dict[str, Any]) -> None:
         """Write one line of the account's non-funding ledger."""
