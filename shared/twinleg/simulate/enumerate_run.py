@@ -23,8 +23,8 @@ from twinleg.simulate.enumerate_stage import COIN, DELIVERIES, Scene, Stage
 
 PAIR_SECONDS = 60.0
 """How long after the watched time the second of two faults may strike."""
-SPENDS_THE_NONCE = frozenset({"refused", "expired"})
-"""Refusals that spend the nonce of what they refuse."""
+SPENDS_THE_NONCE = frozenset({"refused", "expired", "arrives_after_40s"})
+"""Refusals that spend the nonce of what they refuse; the last is refused when it arrives, as expired."""
 
 Switched = tuple[tuple[str, object], ...]
 """Switches of the paper venue that are not as documented: name and value."""
@@ -175,7 +175,8 @@ def _ports_count(stage: Stage) -> int:
 def _leaves_doubt(fault: Fault, stage: Stage, faults: int) -> bool:
     """Whether an entry's nonce may be known to be spent, and nothing shows by what: then a person is asked for.
 
-    So it is when a refusal that spends it is lost too, and when the network delivers our noop twice.
+    So it is when a refusal that spends it is lost too, or is still to come when the process cannot go on, and when the
+    network delivers our noop twice.
     """
     if fault.kind in SPENDS_THE_NONCE:
         return faults > 1
