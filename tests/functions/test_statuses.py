@@ -67,12 +67,12 @@ def test_a_resting_entry_with_an_unknown_status_is_cancelled_before_anything_is_
 
 def deleverage(w: Any, account: str, direction: str) -> None:
     """Close the account's position at the mark against somebody's liquidation, as the venue does when it must."""
-    from twinleg.paper import liquidation, matching
+    from twinleg.paper import adl, matching
 
     state = w.server.venue.engine.state
     holder, market = state.accounts[w.address(account)], state.markets[w.coin]
     position = holder.positions[w.coin]
-    order = liquidation._venue_order(state, holder, market, position, abs(position.size))
+    order = adl.order_of_the_venue(state, holder, market, abs(position.size))
     other = {"liquidatedUser": "0x" + "9" * 40, "markPx": str(market.mark), "method": "backstop"}
     ids = {"tid": state.new_tid(), "tx": state.new_hash()}
     matching.fill(state, order, market.mark, order.size, crossed=True, liquidation=other, **ids)

@@ -39,7 +39,7 @@ def twinleg(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def wait_for[T](look: Callable[[], T], seconds: float = 20) -> T:
+def wait_for[T](look: Callable[[], T], seconds: float = 60) -> T:
     """The first true answer."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
