@@ -5,10 +5,8 @@ The bytes, records and answers are the real ones; only the sockets between the a
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import order_bench as bench
 from twinleg.adapters.venues.hyperliquid import HyperliquidVenue
 from twinleg.bootstrap import account_addresses
 from twinleg.domain.candles import ms_from_utc
@@ -38,18 +37,6 @@ from twinleg.engine.ports import (
 )
 from twinleg.engine.system import Engine
 
-
-def _bench() -> Any:
-    name = "order_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 D = bench.D
 START = bench.START
 BTC = bench.BTC

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import paper_bench as bench
 from twinleg.adapters.venues import hyperliquid_reads as reads
 from twinleg.domain import orders as domain
 from twinleg.domain.markets import MarginTier, MarketRules
@@ -28,18 +27,6 @@ D = Decimal
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "dev" / "hyperliquid_api"
 """Recordings that are not part of the product: an extra where they are at hand."""
 
-
-def _bench() -> Any:
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec and spec.loader
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 COINS = {"BTC": 100_000, "ETH": 4_000, "SOL": 200}
 NARROW = {
     "BTC": (("0", 40), ("10000", 25), ("50000", 10), ("100000", 5), ("300000", 3)),

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import paper_bench as bench
 from twinleg.paper import twaps
 from twinleg.paper.fees import VIP_TIERS, rates
 from twinleg.paper.options import BookShape, Switches
 from twinleg.paper.tape import recent_trades, trades_between
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 Bench, wire, flat, candle = bench.Bench, bench.wire, bench.flat, bench.candle
 ALICE, BOB, CAROL, D, START_MS, MINUTE = bench.ALICE, bench.BOB, bench.CAROL, bench.D, bench.START_MS, bench.MINUTE
 AGENT = "0x" + "a9" * 20

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from eth_account import Account
@@ -14,21 +11,11 @@ from hyperliquid.utils import signing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import paper_bench as bench
 from twinleg.paper.control import CONTROLS, Control
 from twinleg.paper.options import VenueOptions
 from twinleg.paper.venue import Venue
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 flat, wire, D, START_MS, MINUTE = bench.flat, bench.wire, bench.D, bench.START_MS, bench.MINUTE
 KEY = Account.from_key("0x" + "11" * 32)
 USER = KEY.address.lower()

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import re
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account
 from hyperliquid.utils import signing
 
+import paper_bench as bench
 from twinleg.paper import limits
 from twinleg.paper.options import Switches, VenueOptions
 from twinleg.paper.server import serve_in_thread
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 Bench, wire, flat, cloid = bench.Bench, bench.wire, bench.flat, bench.cloid
 ALICE, BOB, CAROL, D = bench.ALICE, bench.BOB, bench.CAROL, bench.D
 AGENT = "0x" + "a9" * 20

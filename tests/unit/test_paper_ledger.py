@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import os
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from urllib.request import Request as HttpRequest
 from urllib.request import urlopen
 
@@ -18,23 +16,13 @@ import pytest
 from eth_account import Account
 from hyperliquid.utils import signing
 
+import paper_bench as bench
 from twinleg.domain.errors import BadInput, InvariantBroken
 from twinleg.paper.exchange import Exchange
 from twinleg.paper.faults import rules_of
 from twinleg.paper.options import Switches, VenueOptions
 from twinleg.paper.venue import Venue
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 wire, flat, candle, cloid = bench.wire, bench.flat, bench.candle, bench.cloid
 ALICE, D, START_MS, MINUTE = bench.ALICE, bench.D, bench.START_MS, bench.MINUTE
 KEY = Account.from_key("0x" + "11" * 32)

@@ -5,32 +5,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
-import sys
 from datetime import timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+import paper_bench as bench
 from twinleg.domain.candles import Candle
 from twinleg.paper.accounts import cross_margin, isolated_margin
 from twinleg.paper.options import BookShape, Switches
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 Bench, wire, cloid, D = bench.Bench, bench.wire, bench.cloid, bench.D
 
 WALLETS = [f"0x{n:040x}" for n in range(1, 51)]

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import paper_bench as bench
 from twinleg.paper.accounts import Account, Position, cross_margin, liquidation_price, withdrawable
 from twinleg.paper.listings import listings
 from twinleg.paper.market import hourly_rate
 from twinleg.paper.numbers import text
 from twinleg.paper.options import BookShape, Switches
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 Bench, wire, flat, candle = bench.Bench, bench.wire, bench.flat, bench.candle
 ALICE, BOB, CAROL, D = bench.ALICE, bench.BOB, bench.CAROL, bench.D
 DEEP = BookShape(level_usd=D(5_000_000))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import random
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from eth_account import Account
@@ -15,6 +12,7 @@ from hyperliquid.utils import signing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import paper_bench as bench
 from twinleg.domain.errors import BadInput
 from twinleg.paper.nonces import Nonces
 from twinleg.paper.options import UNDECIDED, Switches, VenueOptions
@@ -22,17 +20,6 @@ from twinleg.paper.schema import is_exchange_request
 from twinleg.paper.signatures import canonical, connection_id, recover
 from twinleg.paper.venue import Venue
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 Bench, wire, flat, candle = bench.Bench, bench.wire, bench.flat, bench.candle
 ALICE, BOB, D, START_MS = bench.ALICE, bench.BOB, bench.D, bench.START_MS
 KEY = "0x" + "0123456789" * 6 + "0123"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -12,22 +10,12 @@ from typing import Any
 
 import pytest
 
+import paper_bench as bench
 from twinleg.paper.accounts import Position
 from twinleg.paper.listings import Listing
 from twinleg.paper.options import Switches
 from twinleg.paper.statements import clearinghouse
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 Bench, flat, D, ALICE = bench.Bench, bench.flat, bench.D, bench.ALICE
 ONE_TIER = tuple[tuple[Decimal, Decimal, Decimal, int], ...]
 

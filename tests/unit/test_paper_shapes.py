@@ -6,10 +6,8 @@ repository, each of them is laid against ours as well.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +15,9 @@ from typing import Any
 
 import pytest
 
+import paper_bench as bench
 from twinleg.paper.options import BookShape, Switches
 
-
-def _bench():
-    name = "paper_bench"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = _bench()
 Bench, wire, flat, cloid, candle = bench.Bench, bench.wire, bench.flat, bench.cloid, bench.candle
 ALICE, BOB, CAROL, D, START_MS = bench.ALICE, bench.BOB, bench.CAROL, bench.D, bench.START_MS
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.util
 import json
 import random
 import socket
-import sys
 import zlib
 from collections import defaultdict
 from contextlib import suppress
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from aiohttp import WSServerHandshakeError
@@ -21,20 +18,10 @@ from eth_account import Account
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import paper_line as line_module
 from twinleg.paper import ws, ws_limits
 from twinleg.paper.ws_messages import FIELDS, Subscribe, Unparsable, message_of
 
-
-def _line():
-    name = "paper_line"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-line_module = _line()
 bench, run = line_module.bench, line_module.run
 candle, wire, START_MS, MINUTE = bench.candle, bench.wire, bench.START_MS, bench.MINUTE
 ALICE, BOB = (Account.from_key("0x" + digit * 64) for digit in "12")

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from pathlib import Path
 
 from eth_account import Account
 
+import paper_line as helper
 
-def _line():
-    name = "paper_line"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-helper = _line()
 bench, run, wire = helper.bench, helper.run, helper.bench.wire
 ALICE, AGENT = (Account.from_key("0x" + digit * 64) for digit in "34")
 A = ALICE.address.lower()

@@ -193,7 +193,10 @@ def _begin(given: tuple[Choice, Case]) -> tuple[Part, list[Work], set[str]]:
     if choice.pairs and base.delivery == "once":
         path = [s for s in steps if s.on_order_path]
         firsts = [branch_at(s, f) for s in path for f in unlike_faults(s, stage.scene) if choice.allows(f)]
-        works += [Work(base, (first,), (), True, choice.deaths, "pair", choice.afresh) for first in firsts]
+        works += [
+            Work(base, (first,), pairs=True, deaths=choice.deaths, sort="pair", afresh=choice.afresh)
+            for first in firsts
+        ]
     dies_at = {steps[branch.fault.step].sort for branch in branches if branch.fault.kind == CRASH}
     return part, works, dies_at
 

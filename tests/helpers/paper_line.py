@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from aiohttp import ClientSession, WSMsgType
 from hyperliquid.utils.signing import sign_l1_action
 
+import paper_bench as bench
 from twinleg.paper.options import Switches, VenueOptions
 from twinleg.paper.server import serve_in_thread
 
-
-def loaded(name):
-    """A helper file beside this one."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-bench = loaded("paper_bench")
 candle, START_MS, MINUTE = bench.candle, bench.START_MS, bench.MINUTE
 
 
