@@ -153,11 +153,12 @@ def test_an_expiry_that_ccxt_would_hash_wrongly_is_refused():
 
 
 def test_rounding_inside_ccxt_does_not_change_how_decimals_are_rounded_outside():
-    before = repr(decimal.getcontext().copy())
-    venue = made()
-    assert signed(venue, ACTIONS["bracket"]) == signed(venue, ACTIONS["bracket"])
-    assert repr(decimal.getcontext()).partition("flags")[0] == before.partition("flags")[0]
-    assert not decimal.getcontext().traps[decimal.Underflow]
+    with decimal.localcontext(decimal.Context()) as context:  # one that no other test's ccxt has changed before
+        before = repr(context).partition("flags")[0], dict(context.traps)
+        venue = made()
+        assert signed(venue, ACTIONS["bracket"]) == signed(venue, ACTIONS["bracket"])
+        assert decimal.getcontext() is context
+        assert (repr(context).partition("flags")[0], dict(context.traps)) == before
 
 
 def test_a_key_is_shown_nowhere_and_an_owners_is_refused():
