@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     which = made.add_mutually_exclusive_group()
     which.add_argument("--no-pairs", action="store_true", help="no pairs of faults")
     which.add_argument("--only-pairs", action="store_true", help="the pairs of faults alone")
-    made.add_argument("--path-pairs", action="store_true", help="of the pairs, those of two faults on the order path")
+    made.add_argument("--far-deaths", action="store_true", help="pairs too of an answer and a death off the path")
     made.add_argument(
         "--switch", action="append", default=[], metavar="NAME=VALUE",
         help="a switch of the paper venue (may be given again); opposite: each undecided one not as documented",
@@ -78,8 +78,8 @@ def _choice(arguments: argparse.Namespace) -> Any:
     from twinleg.simulate.enumerate_scenes import scene_of
     from twinleg.simulate.enumerate_stage import DELIVERIES
 
-    if arguments.no_pairs and arguments.path_pairs:
-        raise BadInput("--no-pairs leaves nothing of what --path-pairs asks for: give one of them")
+    if arguments.no_pairs and arguments.far_deaths:
+        raise BadInput("--no-pairs leaves out what --far-deaths adds to the pairs: give one of them")
     for name in arguments.scene:
         scene_of(arguments.group, name)
     for name in arguments.delivery:
@@ -95,7 +95,7 @@ def _choice(arguments: argparse.Namespace) -> Any:
         deliveries,
         tuple(arguments.kind),
         pairs=not arguments.no_pairs,
-        deaths=not arguments.path_pairs,
+        deaths=arguments.far_deaths,
         singles=not arguments.only_pairs,
         hidden=not arguments.no_rounds,
         afresh=arguments.afresh,

@@ -45,7 +45,7 @@ class Choice:
     deliveries: tuple[str, ...] = tuple(DELIVERIES)
     kinds: tuple[str, ...] = ()
     pairs: bool = True
-    deaths: bool = True
+    deaths: bool = False
     """Whether, of the pairs, an answer is also followed by a death at a step off the order path."""
     singles: bool = True
     hidden: bool = True

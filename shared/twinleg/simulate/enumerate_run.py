@@ -305,7 +305,7 @@ class Work:
     """What stale reads of the base itself are answered, by step."""
     pairs: bool = False
     """Whether each of the faults is followed by every second one."""
-    deaths: bool = True
+    deaths: bool = False
     """Whether, of such pairs, an answer is also followed by a death off the order path."""
     sort: str = "single"
     afresh: bool = False
@@ -366,7 +366,7 @@ def unlike_faults(step: Step, scene: Scene) -> list[Fault]:
 
 
 def _pairs(work: Work, first: Case, part: Part) -> None:
-    """Every second fault on the order path after a first one, and, after an answer, a death at every step.
+    """Every second fault on the order path after a first one, and, if asked for, a death at every step after an answer.
 
     Where people halt as a fault of its own, one of the two is that: without it, the run is one of ``execute``.
     """
