@@ -55,6 +55,14 @@ def test_steps_that_only_faults_show_are_enumerated_too(monkeypatch: pytest.Monk
     assert set(total.missed) == set(total.part.seen) - total.part.enumerated
 
 
+def test_a_step_shown_by_a_run_with_a_halt_at_it_is_enumerated_without_the_halt() -> None:
+    """One fault a step: what strikes at the step itself, or later, did not lead there."""
+    halted = Case("halt", "any_step", "once", (Fault(8, "throttled"), Fault(9, "set_reducing")))
+    (work,) = enumerate_all._after((Choice("halt"), halted, probed(halted).steps[9]))
+    assert work.base.faults == halted.faults[:1]
+    assert {branch.fault.step for branch in work.branches} == {9}
+
+
 def test_a_wrong_proof_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Were an action without a verdict taken for one that never ran, its order would be placed again."""
     honest = orderpath.judged

@@ -6,7 +6,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from twinleg.simulate.enumerate_faults import CRASH, Fault, Step, kinds_at
@@ -216,8 +216,9 @@ def _hidden(choice: Choice, total: Sum, pool: Executor | _Here, progress: Progre
 
 
 def _after(given: tuple[Choice, Case, Step]) -> list[Work]:
-    """Every fault at one step of a run in which something went wrong already."""
-    choice, base, step = given
+    """Every fault at one step of a run in which something went wrong already: what did so before that step."""
+    choice, shown_by, step = given
+    base = replace(shown_by, faults=tuple(fault for fault in shown_by.faults if fault.step < step.number))
     if step.body and not (step.signed or step.after):
         step = probed(base).steps[step.number]  # what a node that lags would answer
     kinds = [kind for kind in kinds_at(step) if kind == CRASH or choice.allows(Fault(step.number, kind))]
