@@ -29,6 +29,7 @@ from twinleg.engine.ports import (
     CancelOrders,
     Create,
     Noop,
+    PlaceReduction,
     SetLeverage,
     SignerRole,
     Steps,
@@ -504,6 +505,16 @@ def test_of_several_orders_those_that_the_venue_does_not_know_were_refused(desk:
     desk.fault(UNHEARD)
     found = desk.path.outcome(desk.write(wide))
     assert [found.ack(o.client_order_id).state for o in wide.orders] == [AckState.FILLED, AckState.REJECTED]
+
+
+def test_of_several_reductions_the_first_too_may_be_the_one_that_was_refused(desk: Desk) -> None:
+    """Of an entry that would be no verdict; what only reduces is placed again where it is missing."""
+    desk.path.outcome(desk.write(entry(order(size=D("0.02")))))
+    halves = PlaceReduction("main", reduction(7).orders + reduction(8).orders)
+    desk.line.altered = unlisted(halves.orders[0].client_order_id)
+    desk.fault(UNHEARD)
+    found = desk.path.outcome(desk.write(halves, step="s2"))
+    assert [found.ack(o.client_order_id).state for o in halves.orders] == [AckState.REJECTED, AckState.FILLED]
 
 
 @pytest.mark.parametrize("blind_seconds", [0.4, 60])
