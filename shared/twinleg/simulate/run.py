@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,6 @@ from twinleg.simulate.faults import KINDS, Chosen, Dice
 from twinleg.simulate.world import HISTORY, QUIET_MINUTES, Plan, World
 
 MINUTES_MIN, MINUTES_MAX = QUIET_MINUTES + 15, 10_080
-COLLECTED_EVERY = 8
-"""Worlds of a process after which the memory of the earlier ones (some 3 MB each) is given back."""
-_runs = count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +92,7 @@ def _candles(asked: Asked) -> Mapping[str, Sequence[Candle]]:
 
 def result_of(asked: Asked, seed: int) -> Result:
     """Run one seed and judge it."""
-    if next(_runs) % COLLECTED_EVERY == 0:  # between two worlds, never within one
-        gc.collect()
+    gc.collect()  # the world before this one
     made = simulated(asked, seed)
     evidence = made.evidence()
     violations = check(evidence)
