@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import StrEnum
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,7 @@ def test_times_come_back_in_utc_and_enums_as_their_text(store: Store) -> None:
         ({"__a__": "theirs"}, "reserved"),
         ([[1]], "list inside a list"),
         ("\ud800", "surrogate"),
+        (reduce(lambda inside, _: {"in": inside}, range(300), {}), "nested"),
         ("x" * 1_048_577, "1048576"),
     ],
 )

@@ -1,17 +1,20 @@
 """Whole worlds under one seed each: functions, queue, records, venue and clock, and everything that goes wrong."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
 from twinleg.domain.errors import BadInput
 from twinleg.simulate.faults import KINDS, Chosen, Dice
+from twinleg.simulate.kernel import Kernel
 from twinleg.simulate.run import Asked, quieten
 from twinleg.simulate.world import Plan, World
 
 FAILED_ONCE = (27, 78, 155, 164, 172, 283, 298, 299, 332, 345, 352, 443, 1342, 1423, 1508)
 """Seeds of whole runs that broke an invariant at some time, for good."""
+NOON = datetime(2025, 6, 2, 12, tzinfo=UTC)
 BY_PEOPLE = (
     "agent_replaced,agent_expires,mode_changed,deposited,withdrawn,hand_trade,halted,account_unreadable,store_down"
 )
@@ -35,6 +38,27 @@ def test_a_seed_is_the_same_run_every_time() -> None:
     one, other = world(11), world(11)
     assert one.lines == other.lines
     assert one.venue.ledger() == other.venue.ledger()
+
+
+def test_what_a_world_leaves_unfinished_ends_with_it_and_not_within_another() -> None:
+    said: list[str] = []
+    kernel = Kernel(NOON, lambda _: None)
+
+    def waits_too_long() -> None:
+        try:
+            kernel.sleep(60)
+            said.append("slept")
+        finally:
+            said.append("let go of")
+            kernel.sleep(1)
+            said.append("slept again")
+
+    kernel.at(NOON + timedelta(seconds=30), lambda: None)
+    kernel.spawn("unfinished", waits_too_long)
+    kernel.run_until(NOON + timedelta(seconds=40))
+    assert said == [] and kernel.running == 1
+    kernel.close()
+    assert said == ["let go of"] and kernel.running == 0
 
 
 def test_without_faults_nothing_goes_wrong_and_trades_happen() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 from datetime import UTC, datetime, timedelta
 
@@ -18,13 +19,18 @@ from twinleg.paper.nonces import Nonces
 from twinleg.paper.options import UNDECIDED, Switches, VenueOptions
 from twinleg.paper.schema import is_exchange_request
 from twinleg.paper.signatures import canonical, connection_id, recover
-from twinleg.paper.venue import Venue
+from twinleg.paper.venue import Venue, shaped
 
 Bench, wire, flat, candle = bench.Bench, bench.wire, bench.flat, bench.candle
 ALICE, BOB, D, START_MS = bench.ALICE, bench.BOB, bench.D, bench.START_MS
 KEY = "0x" + "0123456789" * 6 + "0123"
 SIGNER = "0x14791697260e4c9a71f18484c9f997b308e59325"
 VAULT = "0x1719884eb866cb12b2287399b15f7db5e7d775ea"
+
+
+@pytest.mark.parametrize("said", ["é", "\ud800", 2**64 - 1, 2**70, -(2**63) - 1, {"levels": [{"n": 1}], "none": None}])
+def test_whatever_was_asked_can_be_repeated_in_an_answer(said: object) -> None:
+    assert json.loads(shaped(200, [said]).text) == [said]
 
 
 # Signatures: the published vectors of the SDK

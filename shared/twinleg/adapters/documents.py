@@ -8,7 +8,6 @@ and "Quotas and limits".
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -17,13 +16,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import orjson
+
 from twinleg.domain.errors import BadInput
 from twinleg.engine.ports import Check, Document, Merge, Write
 
 DOCUMENT_BYTES_MAX = 1_048_576
 TIME = "$at"
 """In a document as JSON, the one field of a map that is a time; other names that start with $ get a second one."""
-_written = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _INT_MAX = 2**63 - 1
 _PLAIN = frozenset((str, bool, type(None)))
 _NESTED = frozenset((dict, list))
@@ -80,14 +80,13 @@ def encoded(collection: str, id: str, data: Document) -> str:
     if not isinstance(data, dict):
         raise BadInput(f"{collection}/{id} must be a map, was {type(data).__name__}")
     try:
-        text = _written(_encode_map(data, ""))
-        size = len(text.encode())
+        written = orjson.dumps(_encode_map(data, ""))
     except _Unstorable as error:
         raise BadInput(f"{collection}/{id}: {error}") from None
-    except UnicodeEncodeError:
-        raise BadInput(f"{collection}/{id}: text must be valid Unicode, has a lone surrogate") from None
-    _check_size(collection, id, size)
-    return text
+    except TypeError as error:
+        raise BadInput(f"{collection}/{id}: text must be valid Unicode, maps not be nested deeply: {error}") from None
+    _check_size(collection, id, len(written))
+    return written.decode()
 
 
 def encoded_write(write: Write) -> str:
@@ -99,9 +98,9 @@ def encoded_write(write: Write) -> str:
 
 def merged(collection: str, id: str, text: str, fields: str) -> str:
     """A document as JSON with some of its fields replaced whole by those of another."""
-    joined = json.dumps(json.loads(text) | json.loads(fields), ensure_ascii=False, separators=(",", ":"))
-    _check_size(collection, id, len(joined.encode()))
-    return joined
+    joined = orjson.dumps(orjson.loads(text) | orjson.loads(fields))
+    _check_size(collection, id, len(joined))
+    return joined.decode()
 
 
 def _check_size(collection: str, id: str, size: int) -> None:
@@ -111,8 +110,8 @@ def _check_size(collection: str, id: str, size: int) -> None:
 
 def decoded(text: str) -> Document:
     """The document of a JSON text."""
-    document: Document = json.loads(text) if '"$' not in text else _decode(json.loads(text))
-    return document
+    document: Document = orjson.loads(text)
+    return _decode(document) if '"$' in text else document
 
 
 class _Unstorable(Exception):
@@ -120,8 +119,13 @@ class _Unstorable(Exception):
 
 
 def _encode(value: Any, at: str) -> Any:
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN:
         return value
+    if kind is dict:
+        return _encode_map(value, at)
+    if kind is datetime and value.tzinfo is UTC:
+        return {TIME: value.isoformat(timespec="microseconds")}
     if isinstance(value, str):  # an enum's text
         return str.__str__(value)
     if isinstance(value, int):
@@ -157,7 +161,7 @@ def _encode_map(values: dict[Any, Any], at: str) -> dict[str, Any]:
             raise _Unstorable(f"{at or 'a field'} has the name {name!r}: names are text, not empty")
         if name[:2] == "__" and _RESERVED.fullmatch(name):
             raise _Unstorable(f"{at or 'a field'} has the name {name!r}: names like __this__ are reserved")
-        out["$" + name if name[0] == "$" else name] = (
+        out["$" + name if name[0] == "$" else str.__str__(name)] = (
             value if type(value) in _PLAIN else _encode(value, f"{at}.{name}" if at else name)
         )
     return out

@@ -47,12 +47,13 @@ def on_candle(engine: Engine, message: CandleClosed) -> str:
     if message.suspect:
         return f"suspect candle of {message.opened_at:%Y-%m-%dT%H:%MZ}: no signal"
     stored = engine.store.get("markets", message.market)
-    candles = candles_until(rows_of(stored), message.opened_at, engine.desk.window)
+    strategies = [engine.desk.strategies[name] for name in plan.strategies]
+    count = engine.desk.window if any(strategy.strategy for strategy in strategies) else 1
+    candles = candles_until(rows_of(stored), message.opened_at, count)
     if not candles or candles[-1].opened_at != message.opened_at:
         raise Unavailable(f"{message.market}: the window does not hold {message.opened_at:%Y-%m-%dT%H:%MZ} yet")
     said: list[str] = []
-    for name in plan.strategies:
-        strategy = engine.desk.strategies[name]
+    for strategy in strategies:
         signal = strategy.strategy.decide(plan.market, candles) if strategy.strategy else None
         if signal is not None:
             said.append(act_on(engine, plan, strategy, signal, candles, cause=_candle_words(message)))

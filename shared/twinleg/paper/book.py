@@ -79,7 +79,7 @@ class Book:
         mode = ROUND_FLOOR if bids else ROUND_CEILING
         half = self._price * self.half_spread
         first = listing.round(self._price - half if bids else self._price + half, mode)
-        tick = listing.tick(first)
+        tick, digits = listing.tick(first), first.adjusted()
         gap = max((self._price * shape.level_gap_bps * self._stretch / BPS).quantize(tick, ROUND_DOWN), tick)
         base = self._level_usd / self._stretch / self._price
         count = len(self._jitter)
@@ -90,7 +90,9 @@ class Book:
                 break
             wobble = self._jitter[(self._seen * 7 + i + (0 if bids else 31)) % count]
             size = (base * self._growth[i] * wobble).quantize(listing.lot, ROUND_DOWN)
-            out.append((listing.round(price, mode), size or listing.lot))
+            if price.adjusted() > digits:  # past a power of ten the step is coarser
+                price = listing.round(price, mode)
+            out.append((price, size or listing.lot))
         return out
 
     def best(self, bids: bool) -> Decimal | None:

@@ -14,7 +14,9 @@ def text(number: Decimal) -> str:
     """ "83757.0", "0.01", "-0.5": no exponent, no needless zeros, never without a decimal point."""
     if not number:
         return "0.0"
-    plain = f"{number:f}"
+    plain = str(number)
+    if "E" in plain:
+        plain = f"{number:f}"
     if "." not in plain:
         return plain + ".0"
     plain = plain.rstrip("0")

@@ -10,6 +10,8 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import orjson
+
 from twinleg.domain.candles import Candle, utc_from_ms
 from twinleg.domain.errors import BadInput, InvariantBroken
 from twinleg.domain.money import decimal_of
@@ -29,7 +31,7 @@ BAD_GATEWAY = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     "<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
 )
-_compact = json.JSONEncoder(separators=(",", ":")).encode
+_any_json = json.JSONEncoder(separators=(",", ":")).encode
 REMEMBERED = 1_000
 REMEMBERED_LENGTH = 32_000
 """How many answers, of at most what length, are kept for stale reads."""
@@ -386,6 +388,13 @@ def shaped(status: int, answer: Json) -> Reply:
     if status in (400, 415, 422):
         return Reply(status, str(answer), "text/plain")
     return Reply(status, _compact(answer))
+
+
+def _compact(answer: Json) -> str:
+    try:
+        return orjson.dumps(answer).decode()
+    except TypeError:  # it repeats what was asked: half a character, or a number past 64 bits
+        return _any_json(answer)
 
 
 def _key(address: str) -> str:

@@ -100,16 +100,19 @@ class Dice:
         """From when until when something was wrong, as far as a clock was given."""
         self.quiet = False
         """No more faults from now on."""
-        self._scale = scale
-        self._streams = {kind: random.Random(f"{seed}:{kind}") for kind in KINDS}
+        self._odds = {
+            kind: (random.Random(f"{seed}:{kind}").random, chance * scale)
+            for kind, (chance, _) in KINDS.items()
+            if kind in chosen.kinds
+        }
         self._others: dict[str, random.Random] = {}
 
     def strikes(self, kind: str, weight: float = 1.0) -> bool:
         """Whether a fault of this kind happens at this opportunity, *weight* times as likely as usual."""
-        chance = KINDS[kind][0]
-        if kind not in self.chosen.kinds or self.quiet:
+        if self.quiet or kind not in self._odds:
             return False
-        if self._streams[kind].random() >= chance * weight * self._scale:
+        drawn, chance = self._odds[kind]
+        if drawn() >= chance * weight:
             return False
         self.struck[kind] += 1
         self.disturb(LASTING.get(kind, 0.0))

@@ -32,6 +32,11 @@ class Task:
         self._stack.parent = getcurrent()
         self._stack.switch()
 
+    def end(self) -> None:
+        """Unwind its stack: it does nothing more."""
+        self._stack.parent = getcurrent()
+        self._stack.throw()
+
     def wait(self) -> None:
         """On the task's own stack: back to whoever let it go on."""
         parent = self._stack.parent
@@ -50,6 +55,8 @@ class Kernel:
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = 0
         self._current: Task | None = None
+        self._tasks: set[Task] = set()
+        self._closed = False
         self._failure: BaseException | None = None
 
     @property
@@ -92,15 +99,19 @@ class Kernel:
                 self._failure = error
             finally:
                 self.running -= 1
+                self._tasks.discard(task)
                 task.done = True
 
         task = Task(name, carry)
+        self._tasks.add(task)
         self.running += 1
         self._resume(task)
         return task
 
     def sleep(self, seconds: float) -> None:
         """Wait: in a task others run meanwhile, in the driver time just moves."""
+        if self._closed:
+            raise Killed
         wake = self.now + timedelta(seconds=seconds)
         task = self._current
         if task is None or not self._due or self._due[0][0] > wake:
@@ -110,6 +121,12 @@ class Kernel:
         task.wait()
         if task.killed:
             raise Killed
+
+    def close(self) -> None:
+        """End the world: what its unfinished tasks still hold is let go of here and not within another world."""
+        self._closed = True
+        for task in sorted(self._tasks, key=lambda task: task.name):
+            task.end()
 
     def _resume(self, task: Task) -> None:
         outer, self._current = self._current, task

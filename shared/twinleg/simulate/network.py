@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import orjson
+
 from twinleg.adapters.venues.hyperliquid_http import NetworkFault
 from twinleg.paper.matching import finish
 from twinleg.paper.venue import BAD_GATEWAY, Venue
@@ -142,7 +144,7 @@ class Network:
     # -- reads -----------------------------------------------------------------------------------
 
     def _read(self, path: str, body: bytes) -> tuple[int, str]:
-        asked = json.loads(body)
+        asked = orjson.loads(body)
         if self.kernel.now < self.down_until:
             self.behind += 1
             self._reach()

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from twinleg.adapters.documents import (
     TIME,
     checked_batch,
@@ -43,7 +45,7 @@ class _Kept:
     def value(self, name: str) -> Any:
         """A field as JSON has it; `_ABSENT` when there is none."""
         if self.plain is None:
-            self.plain = json.loads(self.text)
+            self.plain = orjson.loads(self.text)
         return self.plain.get(name, _ABSENT)
 
     def stored(self, id: str) -> Stored:

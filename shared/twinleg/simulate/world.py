@@ -11,6 +11,8 @@ from decimal import Decimal
 from functools import cached_property, partial
 from typing import Any
 
+import orjson
+
 from twinleg import entry, wire
 from twinleg.adapters.local.secrets import MappingSecrets
 from twinleg.adapters.venues.hyperliquid import AccountAddress, HyperliquidVenue
@@ -359,7 +361,7 @@ class World:
             data=message.data, message_id=message.id, topic=message.topic, key=message.key,
             attributes=message.attributes, attempt=message.attempt, published_at=self.kernel.now,
         )  # fmt: skip
-        post = Post({"Content-Type": "application/json"}, json.dumps(body).encode(), f"/topics/{message.topic}")
+        post = Post({"Content-Type": "application/json"}, orjson.dumps(body), f"/topics/{message.topic}")
         function = SUBSCRIPTIONS[message.topic]
         self._invoke(function, post, lambda status: answered(status is not None and 200 <= status < 300))
 

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from twinleg.adapters.venues import hyperliquid_reads as reads
 from twinleg.adapters.venues import hyperliquid_weights as weights
 from twinleg.adapters.venues.hyperliquid_answers import verdict
@@ -44,8 +46,8 @@ FILLS_PER_ANSWER = 2000
 ROWS_PER_ANSWER = 500
 PAGES_MAX = 50
 CONTEXTS_KEPT = timedelta(seconds=1)
-_decoded = json.JSONDecoder(parse_float=Decimal).decode
 """How long all markets' prices are kept, which one answer gives: several markets asked for at once cost one read."""
+_decoded = json.JSONDecoder(parse_float=Decimal).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +327,7 @@ class HyperliquidVenue:
             return make(raw)
 
     def _info(self, request: Mapping[str, Any]) -> Any:
-        what, body = f"{self.name} {request['type']}", json.dumps(request).encode()
+        what, body = f"{self.name} {request['type']}", orjson.dumps(request)
         self._weights.spend(weights.of_read(request["type"]))
         status, text = self._post_read(what, body)
         if status != 200:

@@ -132,6 +132,7 @@ def snapshot(market: str, coin: str, meta_and_contexts: Sequence[Any], book: Raw
     bids, asks = ([(number(row["px"]), number(row["sz"])) for row in side] for side in book["levels"])
     mid = (bids[0][0] + asks[0][0]) / 2 if bids and asks else None
     centre = mid or mark
+    lowest, highest = centre * (1 - DEPTH_BAND), centre * (1 + DEPTH_BAND)
     return Snapshot(
         market=market,
         at=moment(book["time"]),
@@ -140,8 +141,8 @@ def snapshot(market: str, coin: str, meta_and_contexts: Sequence[Any], book: Raw
         mid_price=mid,
         funding_rate_hourly=number(context["funding"]),
         open_interest=number(context["openInterest"]),
-        bid_depth=sum((size for price, size in bids if price >= centre * (1 - DEPTH_BAND)), ZERO),
-        ask_depth=sum((size for price, size in asks if price <= centre * (1 + DEPTH_BAND)), ZERO),
+        bid_depth=sum((size for price, size in bids if price >= lowest), ZERO),
+        ask_depth=sum((size for price, size in asks if price <= highest), ZERO),
     )
 
 
