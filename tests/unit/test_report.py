@@ -387,5 +387,6 @@ def test_scales_and_ticks() -> None:
     axis = Axis(1, 100, 200, 0, log=True)
     assert (axis(1), axis(10), axis(100)) == (200, pytest.approx(100), pytest.approx(0))
     assert apart([10, 11, 50], 13) == [10, 23, 50]
+    assert apart([90, 40, 95], 13, lowest=100) == [87, 40, 100]
     ticks = time_ticks(START.timestamp(), (START + timedelta(hours=12)).timestamp())
     assert [text for _, text in ticks][:3] == ["10 Nov 14:00", "16:00", "18:00"]

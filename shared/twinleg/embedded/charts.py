@@ -240,12 +240,15 @@ def svg(content: str, width: float, height: float, name: str, css: str = "chart"
     )
 
 
-def apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """The same places in the same order, moved down where two would be nearer than *gap*."""
+def apart(wanted: Sequence[float], gap: float, lowest: float = math.inf) -> list[float]:
+    """The same places in the same order, moved down where two are nearer than *gap*, and up from *lowest* again."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     placed = list(wanted)
     for before, after in pairwise(order):
         placed[after] = max(placed[after], placed[before] + gap)
+    for after in reversed(order):
+        placed[after] = min(placed[after], lowest)
+        lowest = placed[after] - gap
     return placed
 
 
@@ -291,7 +294,7 @@ def line_chart(
                 parts.append(tag("path", d=path(piece), class_=f"line {line.css}"))
         if drawn:
             ends.append((drawn[-1][-1][1], line.name, f"end {line.css}"))
-    for (_, words, css), y in zip(ends, apart([end[0] for end in ends], 13), strict=True):
+    for (_, words, css), y in zip(ends, apart([end[0] for end in ends], 13, bottom - 6), strict=True):
         parts.append(label(WIDTH - RIGHT + 6, y + 4, words, css))
     if not values:
         parts.append(label((LEFT + WIDTH - RIGHT) / 2, (top + bottom) / 2, "no position was held", "empty", "middle"))
