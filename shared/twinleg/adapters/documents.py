@@ -119,13 +119,14 @@ class _Unstorable(Exception):
 
 
 def _encode(value: Any, at: str) -> Any:
-    kind = type(value)
-    if kind in _PLAIN:
+    if type(value) in _PLAIN:
         return value
-    if kind is dict:
+    if isinstance(value, dict):
         return _encode_map(value, at)
-    if kind is datetime and value.tzinfo is UTC:
-        return {TIME: value.isoformat(timespec="microseconds")}
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise _Unstorable(f"{at} must carry its zone, was {value.isoformat()}")
+        return {TIME: time_text(value)}
     if isinstance(value, str):  # an enum's text
         return str.__str__(value)
     if isinstance(value, int):
@@ -136,12 +137,6 @@ def _encode(value: Any, at: str) -> Any:
         if not math.isfinite(value):
             raise _Unstorable(f"{at} must be finite, was {value}")
         return float(value)
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise _Unstorable(f"{at} must carry its zone, was {value.isoformat()}")
-        return {TIME: time_text(value)}
-    if isinstance(value, dict):
-        return _encode_map(value, at)
     if isinstance(value, list | tuple):
         return [item if type(item) is str else _encode_item(item, f"{at}[{n}]") for n, item in enumerate(value)]
     hint = ": store decimals as text" if isinstance(value, Decimal) else ""
