@@ -269,10 +269,12 @@ def test_times_come_back_in_utc_and_enums_as_their_text(store: Store) -> None:
     class State(StrEnum):
         OPEN = "OPEN"
 
-    store.create("t", "a", {"at": NOON.astimezone(timezone(timedelta(hours=9))), "s": State.OPEN, "all": [State.OPEN]})
+    at = NOON.astimezone(timezone(timedelta(hours=9)))
+    store.create("t", "a", {"at": at, "s": State.OPEN, "all": [State.OPEN], "by": {State.OPEN: 1}})
     read = store.get("t", "a").data  # type: ignore[union-attr]
     assert read["at"] == NOON and read["at"].utcoffset() == timedelta(0)
     assert type(read["s"]) is str and type(read["all"][0]) is str and read["s"] == "OPEN"
+    assert read["by"] == {"OPEN": 1}
 
 
 @pytest.mark.parametrize(

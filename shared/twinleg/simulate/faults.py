@@ -101,18 +101,15 @@ class Dice:
         self.quiet = False
         """No more faults from now on."""
         self._odds = {
-            kind: (random.Random(f"{seed}:{kind}").random, chance * scale)
+            kind: (random.Random(f"{seed}:{kind}").random, chance * scale if kind in chosen.kinds else 0.0)
             for kind, (chance, _) in KINDS.items()
-            if kind in chosen.kinds
         }
         self._others: dict[str, random.Random] = {}
 
     def strikes(self, kind: str, weight: float = 1.0) -> bool:
         """Whether a fault of this kind happens at this opportunity, *weight* times as likely as usual."""
-        if self.quiet or kind not in self._odds:
-            return False
-        drawn, chance = self._odds[kind]
-        if drawn() >= chance * weight:
+        draw, chance = self._odds[kind]
+        if self.quiet or draw() >= chance * weight:
             return False
         self.struck[kind] += 1
         self.disturb(LASTING.get(kind, 0.0))

@@ -55,7 +55,7 @@ class Kernel:
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = 0
         self._current: Task | None = None
-        self._tasks: set[Task] = set()
+        self._tasks: dict[Task, None] = {}
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -99,11 +99,11 @@ class Kernel:
                 self._failure = error
             finally:
                 self.running -= 1
-                self._tasks.discard(task)
+                del self._tasks[task]
                 task.done = True
 
         task = Task(name, carry)
-        self._tasks.add(task)
+        self._tasks[task] = None
         self.running += 1
         self._resume(task)
         return task
@@ -125,7 +125,7 @@ class Kernel:
     def close(self) -> None:
         """End the world: what its unfinished tasks still hold is let go of here and not within another world."""
         self._closed = True
-        for task in sorted(self._tasks, key=lambda task: task.name):
+        for task in list(self._tasks):
             task.end()
 
     def _resume(self, task: Task) -> None:

@@ -94,9 +94,8 @@ def result_of(asked: Asked, seed: int) -> Result:
     """Run one seed and judge it."""
     made = simulated(asked, seed)
     evidence = made.evidence()
-    made.kernel.close()
     violations = check(evidence)
-    return Result(
+    result = Result(
         seed=seed,
         market=made.kind,
         intents=len(evidence.trades),
@@ -111,6 +110,8 @@ def result_of(asked: Asked, seed: int) -> Result:
         liquidations=len(evidence.dump["liquidations"]),
         guarded_liquidated=tuple(f"seed {seed} {line}" for line in evidence.liquidated if line.stop is not None),
     )
+    made.kernel.close()
+    return result
 
 
 def results(asked: Asked, seeds: Sequence[int], jobs: int) -> Iterator[Result]:
